@@ -1,0 +1,43 @@
+"""Every cap on hostile input, in one place, each with its reason. Units are in the names."""
+
+MAX_EVIDENCE_BYTES = 6 * 1024 * 1024
+"""One evidence message: the largest firmware log we take, plus quote, claims and room to spare."""
+
+MAX_ENROLMENT_BYTES = 6 * 1024 * 1024 + 64 * 1024
+"""One enrolment request: evidence plus two certificate chains, a CSR and two certifications."""
+
+MAX_FIRMWARE_LOG_BYTES = 4 * 1024 * 1024
+"""Real firmware logs in ``tests/data`` reach 73 kB; Linux itself reserves far below 1 MiB."""
+
+MAX_FIRMWARE_LOG_EVENTS = 65_536
+"""Real logs hold 20 to 200 events."""
+
+MAX_LOG_BANKS = 8
+"""Digest algorithms a log's Specification ID event may name; real logs name one to four."""
+
+MAX_CBOR_DEPTH = 8
+"""Evidence needs four levels."""
+
+MAX_CMW_PARTS = 16
+"""Labels in one CMW collection."""
+
+MAX_CERTIFICATE_BYTES = 16 * 1024
+"""One DER certificate; real EK and IDevID certificates are 0.8 to 2 kB."""
+
+MAX_CHAIN_LENGTH = 6
+"""Certificates in one presented chain, leaf included."""
+
+MAX_CSR_BYTES = 16 * 1024
+"""One PKCS#10 request."""
+
+MAX_TPM_STRUCTURE_BYTES = 4 * 1024
+"""One marshalled TPMT_PUBLIC, TPMS_ATTEST or TPMT_SIGNATURE; RSA-4096 needs about 600 bytes."""
+
+MAX_PCR_SELECTIONS = 8
+"""Banks in one TPML_PCR_SELECTION (TPM 2.0 Part 2, HASH_COUNT is below 16 on real parts)."""
+
+MAX_CLAIMS_BYTES = 16 * 1024
+"""The device's own claims (host facts), CBOR encoded."""
+
+MAX_DEVICE_ID_CHARS = 63
+"""One MQTT topic level, one DNS label, one certificate CN."""

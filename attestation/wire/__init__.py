@@ -1,0 +1,1 @@
+"""Wire formats: CBOR evidence in a CMW collection, enrolment messages, EAR results."""

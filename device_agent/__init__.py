@@ -1,0 +1,1 @@
+"""The device daemon: TPM keys and quotes, enrolment by IDevID, continuous attestation."""

@@ -1,0 +1,229 @@
+"""What the daemon needs from the world: Protocols for adapters and for the tests' simulators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from attestation.evidence import ClaimValue, Quote
+from attestation.pcr import PcrBanks, PcrSelection
+
+
+class KeyRole(StrEnum):
+    """The three keys a device holds in its TPM."""
+
+    IDEVID = "idevid"
+    """Manufacturer's identity key (IEEE 802.1AR); signs TLS during enrolment."""
+    IAK = "iak"
+    """Restricted attestation key (TCG); signs quotes and certifications only."""
+    LDEVID = "ldevid"
+    """Owner's identity key; signs TLS for attestation, MQTT and EAP-TLS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TpmStatus:
+    """TPM2_GetCapability facts for ``check`` and for claims.
+
+    Attributes:
+        manufacturer: Four letters, e.g. ``IBM``.
+        firmware_version: 64-bit TPM2_PT_FIRMWARE_VERSION_1||2.
+        in_lockout: Whether dictionary-attack lockout is in force.
+        lockout_counter: Failed authorisations counted so far.
+        max_auth_fail: Failures until lockout.
+        banks: Allocated PCR banks with at least one PCR, e.g. ``("sha256",)``.
+    """
+
+    manufacturer: str
+    firmware_version: int
+    in_lockout: bool
+    lockout_counter: int
+    max_auth_fail: int
+    banks: tuple[str, ...]
+
+
+class Tpm(Protocol):
+    """The TPM as the daemon uses it.
+
+    All methods may raise ``TpmUnavailable``, ``TpmBusy``, ``TpmLockedOut``, ``TpmKeyMissing`` or
+    ``TpmRefused`` (device_agent.errors).
+    """
+
+    def status(self) -> TpmStatus:
+        """Read capability facts; never provokes the lockout."""
+        ...
+
+    def read_pcrs(self, selections: Sequence[PcrSelection]) -> PcrBanks:
+        """Read the selected PCRs, all banks, from one pcrUpdateCounter."""
+        ...
+
+    def quote(self, selections: Sequence[PcrSelection], qualifying: bytes) -> Quote:
+        """TPM2_Quote by the IAK over the selected PCRs. ``qualifying`` is at most 32 bytes."""
+        ...
+
+    def certify(self, subject: KeyRole, qualifying: bytes) -> Quote:
+        """TPM2_Certify of ``subject`` by the IAK."""
+        ...
+
+    def public_area(self, role: KeyRole) -> bytes:
+        """Return the TPMT_PUBLIC of a key."""
+        ...
+
+    def has_key(self, role: KeyRole) -> bool:
+        """Say whether the key is at its persistent handle."""
+        ...
+
+    def create_ldevid(self) -> None:
+        """Make the LDevID key under the SRK and persist it; does nothing if it is there."""
+        ...
+
+    def certificate(self, role: KeyRole) -> bytes | None:
+        """Read the DER certificate of IDEVID or IAK from NV; None if the index is absent."""
+        ...
+
+    def sign_digest(self, role: KeyRole, digest: bytes) -> bytes:
+        """Sign a digest with IDEVID or LDEVID; returns a DER ECDSA signature."""
+        ...
+
+    def csr(self, role: KeyRole, common_name: str, uris: Sequence[str]) -> bytes:
+        """Make a PKCS#10 request signed by the key; returns DER."""
+        ...
+
+
+class MeasurementLog(Protocol):
+    """The firmware event log."""
+
+    def read(self) -> bytes | None:
+        """Return the whole log, bounded, or None if the platform has none.
+
+        Raises:
+            SourceUnreadable: If it exists but cannot be read or is too large.
+        """
+        ...
+
+
+class HostClaims(Protocol):
+    """Host facts that travel as claims."""
+
+    def read(self) -> Mapping[str, ClaimValue]:
+        """Return kernel release, boot id, machine id digest, agent version and the like."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeReply:
+    """The verifier's challenge.
+
+    Attributes:
+        nonce: To be answered once.
+        selections: The PCRs to quote.
+        expires_in_s: Seconds the nonce lives.
+    """
+
+    nonce: bytes
+    selections: tuple[PcrSelection, ...]
+    expires_in_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentReply:
+    """What an accepted enrolment gives.
+
+    Attributes:
+        device_id: The id the verifier gave.
+        certificate_chain_pem: LDevID certificate first, then its issuers.
+        not_after: When the certificate ends (aware).
+    """
+
+    device_id: str
+    certificate_chain_pem: str
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceReply:
+    """What the verifier answers to evidence.
+
+    Attributes:
+        status: ``affirming``, ``warning``, ``contraindicated`` or ``none``.
+        allowed: The PDP's decision.
+        reasons: ``code: reason`` lines; empty when affirming.
+        result: The EAR as JWT.
+        next: The next challenge.
+        log_known: Whether the log may be sent as a digest from now on.
+        attest_in_s: When the verifier wants the next evidence, seconds.
+    """
+
+    status: str
+    allowed: bool
+    reasons: tuple[str, ...]
+    result: str
+    next: ChallengeReply
+    log_known: bool
+    attest_in_s: float
+
+
+class VerifierClient(Protocol):
+    """The verifier's API.
+
+    Methods raise ``VerifierUnreachable``, ``VerifierUntrusted`` or ``VerifierRefused`` (with the
+    problem's code, reason and HTTP status).
+    """
+
+    def enrolment_challenge(self) -> ChallengeReply:
+        """Ask for an enrolment challenge; TLS client key is the IDevID."""
+        ...
+
+    def enrol(self, message: bytes) -> EnrolmentReply:
+        """Send an enrolment request (CBOR); TLS client key is the IDevID."""
+        ...
+
+    def challenge(self) -> ChallengeReply:
+        """Ask for an attestation challenge; TLS client key is the LDevID."""
+        ...
+
+    def submit(self, evidence: bytes) -> EvidenceReply:
+        """Send evidence (CMW); TLS client key is the LDevID."""
+        ...
+
+    def close(self) -> None:
+        """Close connections."""
+        ...
+
+
+class Publisher(Protocol):
+    """The device's own MQTT presence."""
+
+    def announce(self, state: str, detail: Mapping[str, object]) -> None:
+        """Publish the retained status document; never blocks, never raises on a lost broker."""
+        ...
+
+    def connected(self) -> bool:
+        """Say whether the broker is reached."""
+        ...
+
+    def close(self) -> None:
+        """Publish ``disconnected`` and leave."""
+        ...
+
+
+class Notifier(Protocol):
+    """sd_notify (systemd)."""
+
+    def ready(self) -> None:
+        """Say READY=1."""
+        ...
+
+    def status(self, text: str) -> None:
+        """Say STATUS=text."""
+        ...
+
+    def watchdog(self) -> None:
+        """Say WATCHDOG=1."""
+        ...
+
+    def stopping(self) -> None:
+        """Say STOPPING=1."""
+        ...

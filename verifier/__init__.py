@@ -1,0 +1,1 @@
+"""The verifier: appraises evidence, issues device certificates, feeds the PDP."""
