@@ -1,4 +1,4 @@
-"""PCR indices, selections, banks: the arithmetic of TPM 2.0 Part 1, section 17, and nothing else."""
+"""PCR indices, selections and banks: the arithmetic of TPM 2.0 Part 1, section 17."""
 
 from __future__ import annotations
 

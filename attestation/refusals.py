@@ -1,4 +1,4 @@
-"""The stable codes of every refusal (one word per fault; HTTP, CLI, EAR, MQTT and logs use the same).
+"""The stable codes of every refusal; HTTP, CLI, EAR, MQTT and logs all use the same word.
 
 A code never changes its meaning. New faults get new codes. ``docs/refusals.md`` says for each
 what was seen and what to do; a test holds the two together.
