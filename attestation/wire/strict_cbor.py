@@ -10,7 +10,7 @@ decoded; nothing that cbor2 raises leaves this module as it is.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NoReturn
 
 import cbor2
@@ -141,23 +141,24 @@ def _plain(value: object) -> CborValue:
 
 def _check_kinds(value: object, key_kind: type, structure: str) -> None:
     """Refuse floats, undefined, simple values and foreign keys, wherever they hide."""
-    kind = type(value)
-    if kind in _SCALARS:
-        return
-    if isinstance(value, list):
-        for item in value:
-            _check_kinds(item, key_kind, structure)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if type(key) not in (key_kind, str):
+    if isinstance(value, dict):
+        for key in value:
+            if type(key) is not str and type(key) is not key_kind:
                 raise _malformed(f"a map key is a {type(key).__name__}, wanted text", structure)
-            _check_kinds(item, key_kind, structure)
+        items: Iterable[object] = value.values()
+    elif isinstance(value, list):
+        items = value
+    elif type(value) in _SCALARS:
+        return
     else:
         raise _malformed(
-            f"a value is a {kind.__name__}; wanted a whole number, string, boolean, null, array "
-            "or map",
+            f"a value is a {type(value).__name__}; wanted a whole number, string, boolean, null, "
+            "array or map",
             structure,
         )
+    for item in items:
+        if type(item) not in _SCALARS:  # most are: a call saved
+            _check_kinds(item, key_kind, structure)
 
 
 def _count_items(raw: bytes, structure: str) -> None:
