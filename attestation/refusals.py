@@ -112,6 +112,7 @@ class RefusalCode(StrEnum):
     TPM_LOCKED_OUT = "tpm-locked-out"
     TPM_REFUSED = "tpm-refused"
     TPM_KEY_MISSING = "tpm-key-missing"
+    SOURCE_UNREADABLE = "source-unreadable"
     VERIFIER_UNREACHABLE = "verifier-unreachable"
     VERIFIER_UNTRUSTED = "verifier-untrusted"
     ENROLMENT_REFUSED = "enrolment-refused"
