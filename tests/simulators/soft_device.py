@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from attestation.algorithms import HashAlgorithm
 from attestation.evidence import Quote
 from attestation.pcr import PcrBanks, PcrSelection
-from attestation.refusals import RefusalCode
+from device_agent.errors import TpmKeyMissing
 from device_agent.ports import KeyRole, TpmStatus
 from tests.simulators.soft_manufacturer import SoftManufacturer
 
@@ -320,9 +320,7 @@ class SoftTpm:
     # --- inside ----------------------------------------------------------------------------
     def _key(self, role: KeyRole) -> SoftKey:
         if role not in self.keys:
-            from device_agent.errors import TpmKeyMissing  # noqa: PLC0415
-
-            raise TpmKeyMissing(RefusalCode.TPM_KEY_MISSING, f"no {role.value} key in this TPM")
+            raise TpmKeyMissing(f"no {role.value} key in this TPM")
         return self.keys[role]
 
     def _tick(self) -> None:

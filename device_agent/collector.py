@@ -1,0 +1,84 @@
+"""Puts one evidence message together: read, bind, quote, check, encode. Pure but for its ports.
+
+The PCR values travel beside the quote, so they must be the values that were quoted. If a PCR
+moved between reading and quoting (a measurement arrived), everything is read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from attestation.errors import AttestationError
+from attestation.evidence import ClaimValue, Quote, qualifying_data
+from attestation.pcr import PcrBanks, PcrSelection, composite_digest
+from attestation.tpm.attest import parse_attest
+from attestation.tpm.signature import parse_signature
+from attestation.wire.evidence_codec import BoundParts, encode_evidence, encode_parts
+from device_agent.errors import TpmRefused
+from device_agent.ports import HostClaims, MeasurementLog, Tpm
+
+MOST_TRIES: Final = 5
+"""Reads of the PCRs before we say that they do not hold still."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where evidence comes from."""
+
+    tpm: Tpm
+    firmware_log: MeasurementLog
+    host: HostClaims
+
+
+def collect(
+    sources: Sources, *, nonce: bytes, selections: Sequence[PcrSelection], whole_log: bool
+) -> bytes:
+    """Collect evidence for one challenge.
+
+    Args:
+        sources: TPM, firmware log and host facts.
+        nonce: The challenge to answer.
+        selections: The PCRs that the verifier asked for.
+        whole_log: Send the firmware log itself; False to send only its digest.
+
+    Returns:
+        An evidence message (``application/cmw+cbor``).
+
+    Raises:
+        TpmError: If the TPM fails, or its PCRs do not hold still.
+        SourceUnreadable: If the firmware log is there but cannot be read.
+    """
+    claims = sources.host.read()
+    for _ in range(MOST_TRIES):
+        values = sources.tpm.read_pcrs(selections)
+        # The log is read after the PCRs and again on each try, so that an event that moved a
+        # PCR is in it.
+        parts = _bind(values, sources.firmware_log.read(), claims, whole_log=whole_log)
+        quote = sources.tpm.quote(selections, qualifying_data(nonce, parts.digests))
+        if _quotes(quote, selections, values):
+            return encode_evidence(nonce, quote, parts)
+    raise TpmRefused(
+        f"the PCRs changed during each of {MOST_TRIES} quotes; something measures without end"
+    )
+
+
+def _bind(
+    values: PcrBanks, log: bytes | None, claims: Mapping[str, ClaimValue], *, whole_log: bool
+) -> BoundParts:
+    return encode_parts(values, log, not whole_log, claims)
+
+
+def _quotes(quote: Quote, selections: Sequence[PcrSelection], values: PcrBanks) -> bool:
+    """Say whether the quote is over exactly these values (TPM 2.0 Part 3, 18.4).
+
+    Raises:
+        TpmRefused: If the TPM's answer is not a quote at all.
+    """
+    try:
+        quoted = parse_attest(quote.attest).quote
+        scheme = parse_signature(quote.signature).hash
+    except AttestationError as error:
+        raise TpmRefused(f"the TPM's quote cannot be read: {error.describe()}") from error
+    return quoted is not None and quoted.pcr_digest == composite_digest(scheme, selections, values)

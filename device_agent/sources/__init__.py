@@ -1,0 +1,1 @@
+"""Where evidence comes from, besides the TPM: the firmware log and host facts."""

@@ -1,0 +1,1 @@
+"""What the daemon must remember across restarts."""

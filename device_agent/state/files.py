@@ -1,0 +1,280 @@
+"""The state file: one JSON document, replaced whole or not at all.
+
+A write goes to a temporary file in the same directory, is flushed to the disk, renamed over the
+old one, and the directory is flushed too: whoever kills us when, a reader finds the old document
+or the new one. The document carries its version and a digest, so that a damaged one is noticed
+and set aside instead of believed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from device_agent.errors import StateCorrupt, StateUnwritable
+from device_agent.lifecycle import Credential, Fault, Verdict
+
+VERSION: Final = 1
+FILE_NAME: Final = "state.json"
+_NEW_NAME: Final = ".state.json.new"
+_LOCK_NAME: Final = ".lock"
+_CORRUPT_NAME: Final = "state.json.corrupt"
+_MOST_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedState:
+    """What survives a restart, and what ``device-agent status`` shows.
+
+    Attributes:
+        phase: The daemon's phase when it was written.
+        saved_at: When (aware).
+        seq: Number of the last status document published; only ever grows.
+        credential: The LDevID certificate.
+        verdict: The last judgement.
+        fault: The last fault, if none of its kind has ended since.
+    """
+
+    phase: str
+    saved_at: datetime
+    seq: int = 0
+    credential: Credential | None = None
+    verdict: Verdict | None = None
+    fault: Fault | None = None
+
+
+class StateFile:
+    """The state directory of one daemon.
+
+    Args:
+        directory: Where the file is; made (0700) when first written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """The state file."""
+        return self._directory / FILE_NAME
+
+    def claim(self) -> None:
+        """Make the directory, and make sure that no other device-agent writes here.
+
+        Raises:
+            StateUnwritable: If the directory cannot be made or written, or another holds it.
+        """
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(
+                self._directory / _LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise StateUnwritable(
+                f"another device-agent holds {self._directory}; stop it first "
+                "(systemctl stop device-agent)"
+            ) from error
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others claim the directory."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def load(self) -> SavedState | None:
+        """Read the document; None if there is none yet.
+
+        Raises:
+            StateCorrupt: If it is damaged or of another version.
+            StateUnwritable: If it is there but may not be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateUnwritable(f"{self.path} cannot be read: {error.strerror}") from error
+        return decode_state(content, str(self.path))
+
+    def set_aside(self) -> Path:
+        """Rename a corrupt document so that it can be looked at and does not come back.
+
+        Raises:
+            StateUnwritable: If it cannot be renamed.
+        """
+        aside = self._directory / _CORRUPT_NAME
+        try:
+            self.path.replace(aside)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return aside
+
+    def save(self, state: SavedState) -> None:
+        """Replace the document, durably.
+
+        Raises:
+            StateUnwritable: If the disk is full or the directory is not writable; the old
+                document is then still whole.
+        """
+        new = self._directory / _NEW_NAME
+        try:
+            _write_durably(new, encode_state(state))
+            new.replace(self.path)
+            _flush_directory(self._directory)
+        except OSError as error:
+            # Give back what a full disk had still taken; the next save starts anew anyway.
+            _remove(new)
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> StateUnwritable:
+        return StateUnwritable(
+            f"{self._directory} cannot be written: {error.strerror}; free space, or give the "
+            "directory to the daemon's user"
+        )
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def encode_state(state: SavedState) -> bytes:
+    """Return the document's bytes: ``{"version", "digest", "state"}``."""
+    body = {
+        "phase": state.phase,
+        "saved_at": state.saved_at.isoformat(),
+        "seq": state.seq,
+        "credential": None if state.credential is None else _credential_out(state.credential),
+        "verdict": None if state.verdict is None else _verdict_out(state.verdict),
+        "fault": None if state.fault is None else _fault_out(state.fault),
+    }
+    document = {"version": VERSION, "digest": _digest(body), "state": body}
+    return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def decode_state(content: bytes, place: str) -> SavedState:
+    """Read the document's bytes.
+
+    Raises:
+        StateCorrupt: If anything about it is not what :func:`encode_state` writes.
+    """
+    if len(content) > _MOST_BYTES:
+        raise StateCorrupt(f"{place} is larger than {_MOST_BYTES} bytes")
+    try:
+        document = json.loads(content)
+        version, body = document["version"], document["state"]
+        if version != VERSION:
+            raise StateCorrupt(f"{place} is of version {version!r:.20}, this agent reads {VERSION}")
+        if document["digest"] != _digest(body):
+            raise StateCorrupt(f"{place} does not match its own digest; it was damaged or edited")
+        return SavedState(
+            phase=str(body["phase"]),
+            saved_at=_moment(body["saved_at"]),
+            seq=int(body["seq"]),
+            credential=_credential_in(body["credential"]),
+            verdict=_verdict_in(body["verdict"]),
+            fault=_fault_in(body["fault"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StateCorrupt(f"{place} is not a state document ({type(error).__name__})") from error
+
+
+def _digest(body: object) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a time zone")
+    return moment
+
+
+def _credential_out(credential: Credential) -> dict[str, str]:
+    return {
+        "device_id": credential.device_id,
+        "certificate_chain_pem": credential.certificate_chain_pem,
+        "obtained_at": credential.obtained_at.isoformat(),
+        "not_after": credential.not_after.isoformat(),
+    }
+
+
+def _credential_in(body: Any) -> Credential | None:  # noqa: ANN401 - what JSON holds
+    if body is None:
+        return None
+    return Credential(
+        device_id=str(body["device_id"]),
+        certificate_chain_pem=str(body["certificate_chain_pem"]),
+        obtained_at=_moment(body["obtained_at"]),
+        not_after=_moment(body["not_after"]),
+    )
+
+
+def _verdict_out(verdict: Verdict) -> dict[str, object]:
+    return {
+        "status": verdict.status,
+        "allowed": verdict.allowed,
+        "reasons": list(verdict.reasons),
+        "result": verdict.result,
+        "at": verdict.at.isoformat(),
+    }
+
+
+def _verdict_in(body: Any) -> Verdict | None:  # noqa: ANN401 - what JSON holds
+    if body is None:
+        return None
+    return Verdict(
+        status=str(body["status"]),
+        allowed=body["allowed"] is True,
+        reasons=tuple(str(reason) for reason in body["reasons"]),
+        result=str(body["result"]),
+        at=_moment(body["at"]),
+    )
+
+
+def _fault_out(fault: Fault) -> dict[str, str]:
+    return {"code": str(fault.code), "reason": fault.reason, "at": fault.at.isoformat()}
+
+
+def _fault_in(body: Any) -> Fault | None:  # noqa: ANN401 - what JSON holds
+    if body is None:
+        return None
+    return Fault(code=str(body["code"]), reason=str(body["reason"]), at=_moment(body["at"]))

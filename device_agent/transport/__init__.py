@@ -1,0 +1,1 @@
+"""Talking to the verifier: HTTPS client and the schedule of retries."""
