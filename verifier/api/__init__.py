@@ -1,0 +1,1 @@
+"""The HTTPS door: routes, who may use them, caps, problem details."""

@@ -1,0 +1,295 @@
+"""What the services need from the world, and the values that cross: Protocols and records.
+
+Adapters (``store``, ``keys``, ``feeds``) implement these; services know nothing else of them.
+Times in records are aware datetimes; the store keeps microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from attestation.identity import DeviceId
+from verifier.appraisal.enrolment import Enrolment, LastSeen
+from verifier.reference_values.model import ReferenceSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRecord:
+    """One enrolled device as the store holds it.
+
+    Attributes:
+        enrolment: What appraisal needs of it.
+        idevid_sha256: SHA-256 of the IDevID's SubjectPublicKeyInfo; pins the id to one TPM.
+        certificate_sha256: Fingerprint of its current LDevID certificate.
+        certificate_not_after: When that certificate ends.
+        enrolled_at: When it was (last) enrolled.
+        revoked_reason: Why it was revoked; empty if it was not.
+        seq: Number of its newest result; 0 before the first.
+        version: Grows with every change of the row; a write names the version it was based on.
+    """
+
+    enrolment: Enrolment
+    idevid_sha256: bytes
+    certificate_sha256: bytes
+    certificate_not_after: datetime
+    enrolled_at: datetime
+    revoked_reason: str = ""
+    seq: int = 0
+    version: int = 1
+
+    @property
+    def device(self) -> DeviceId:
+        """The device's id."""
+        return self.enrolment.device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedCertificate:
+    """One LDevID certificate that we issued."""
+
+    sha256: bytes
+    device: DeviceId
+    serial: int
+    der: bytes
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResult:
+    """One attestation result with the decision that was made of it.
+
+    Attributes:
+        device: Whose.
+        seq: 1, 2, 3 … per device, without gaps.
+        at: The moment of judgement.
+        expires_at: When it stops being believed.
+        status: AR4SI tier number (0, 2, 32, 96).
+        vector: Trustworthiness claims.
+        reasons: ``code: reason`` lines, worst first.
+        steps: (number, name, verdict, detail) of each appraisal step.
+        allow: The decision.
+        decision_reasons: Why the decision is what it is.
+        policy_id: The appraisal policy.
+        reference_set: The reference set that matched; empty if none did.
+        evidence_sha256: SHA-256 of the evidence message.
+        ear: The signed result (JWT).
+    """
+
+    device: DeviceId
+    seq: int
+    at: datetime
+    expires_at: datetime
+    status: int
+    vector: Mapping[str, int]
+    reasons: tuple[str, ...]
+    steps: tuple[tuple[int, str, str, str], ...]
+    allow: bool
+    decision_reasons: tuple[str, ...]
+    policy_id: str
+    reference_set: str
+    evidence_sha256: bytes
+    ear: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Everything that one judged evidence changes, in one transaction or not at all.
+
+    Attributes:
+        result: The result and decision; its ``seq`` is the device's ``seq`` + 1.
+        based_on: The row version the judgement was made from; another one refuses the write.
+        last_seen: The new clock mark; None keeps the old one (nothing fresh was proven).
+        evidence: The message, kept as the device's last evidence.
+        firmware_log: (SHA-256, bytes) of a log to remember; None keeps nothing.
+    """
+
+    result: StoredResult
+    based_on: int
+    last_seen: LastSeen | None
+    evidence: bytes
+    firmware_log: tuple[bytes, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """One event that is recorded and not yet delivered.
+
+    Attributes:
+        number: Order of recording.
+        result: The result to be told.
+    """
+
+    number: int
+    result: StoredResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessToken:
+    """An operator's or reader's token; the secret itself is never stored.
+
+    Attributes:
+        name: Its unique name.
+        role: ``reader`` or ``operator``.
+        sha256: SHA-256 of the secret.
+        created_at: When it was made.
+    """
+
+    name: str
+    role: str
+    sha256: bytes
+    created_at: datetime
+
+
+class Clock(Protocol):
+    """The only source of now."""
+
+    def now(self) -> datetime:
+        """Return the present moment, aware, UTC."""
+        ...
+
+
+class Entropy(Protocol):
+    """The only source of randomness."""
+
+    def take(self, size: int) -> bytes:
+        """Return ``size`` fresh random bytes."""
+        ...
+
+
+class ResultSigner(Protocol):
+    """Signs results."""
+
+    def sign_claims(self, claims: Mapping[str, object]) -> str:
+        """Return ``claims`` as a signed JWT (ES256)."""
+        ...
+
+
+class DeviceReader(Protocol):
+    """What may be asked about devices. Raises Unavailable when the store cannot answer."""
+
+    def device(self, device: DeviceId) -> DeviceRecord | None:
+        """Return one device, as it is now."""
+        ...
+
+    def device_by_certificate(self, sha256: bytes) -> DeviceId | None:
+        """Return whom a certificate of ours was issued to, be it current or not."""
+        ...
+
+    def devices(self, *, after: str = "", limit: int = 100) -> Sequence[DeviceRecord]:
+        """Return devices by id, from the first after ``after``."""
+        ...
+
+    def newest_result(self, device: DeviceId) -> StoredResult | None:
+        """Return the newest result of a device."""
+        ...
+
+    def newest_results(self, devices: Sequence[DeviceId]) -> Mapping[DeviceId, StoredResult]:
+        """Return the newest result of each of several devices."""
+        ...
+
+    def history(
+        self, device: DeviceId, *, before: int = 0, limit: int = 100
+    ) -> Sequence[StoredResult]:
+        """Return results newest first, from the first with a ``seq`` below ``before`` (0: all)."""
+        ...
+
+    def last_evidence(self, device: DeviceId) -> bytes | None:
+        """Return the last evidence message of a device."""
+        ...
+
+    def firmware_log(self, sha256: bytes) -> bytes | None:
+        """Return a firmware log that was seen before."""
+        ...
+
+    def reference_sets(self) -> Sequence[ReferenceSet]:
+        """Return all reference sets."""
+        ...
+
+    def reference_revision(self) -> int:
+        """Return a number that changes whenever a reference set changes."""
+        ...
+
+    def token(self, sha256: bytes) -> AccessToken | None:
+        """Return the token whose secret has this digest."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """Writes of one transaction; all or nothing."""
+
+    def enrol(self, record: DeviceRecord, certificate: IssuedCertificate) -> None:
+        """Write a new device, or a new enrolment of the same one (the caller has checked that).
+
+        Raises:
+            Conflict: If the row changed since ``record.version`` was read.
+        """
+        ...
+
+    def revoke(self, device: DeviceId, reason: str, at: datetime) -> bool:
+        """Revoke a device and its certificates; False if there is no such device."""
+        ...
+
+    def put_reference_set(self, chosen: ReferenceSet) -> None:
+        """Add or replace a reference set of that name."""
+        ...
+
+    def remove_reference_set(self, name: str) -> bool:
+        """Remove a reference set; False if there was none."""
+        ...
+
+    def put_token(self, token: AccessToken) -> None:
+        """Add a token; raises Conflict if the name is taken."""
+        ...
+
+    def remove_token(self, name: str) -> bool:
+        """Remove a token; False if there was none."""
+        ...
+
+
+class Store(DeviceReader, Protocol):
+    """The store whole."""
+
+    def work(self) -> AbstractContextManager[UnitOfWork]:
+        """Open a transaction: committed at the end, rolled back on an exception."""
+        ...
+
+    def record(self, judgements: Sequence[Judgement]) -> Sequence[bool]:
+        """Write several judgements in one transaction.
+
+        Returns:
+            For each whether it was written; False where the device's row had moved on.
+        """
+        ...
+
+    def tokens(self) -> Sequence[AccessToken]:
+        """Return all tokens by name."""
+        ...
+
+
+class OutboxStore(Protocol):
+    """The outbox's side of the store."""
+
+    def waiting(self, limit: int) -> Sequence[OutboxRow]:
+        """Return the oldest undelivered rows in order."""
+        ...
+
+    def delivered(self, numbers: Sequence[int]) -> None:
+        """Forget rows that the broker has acknowledged."""
+        ...
+
+    def waiting_count(self) -> int:
+        """Count undelivered rows."""
+        ...
+
+
+class EventSink(Protocol):
+    """Where results are told."""
+
+    def deliver(self, rows: Sequence[OutboxRow], at: datetime) -> Sequence[int]:
+        """Send rows in order; return the numbers of those acknowledged, blocking boundedly."""
+        ...

@@ -1,0 +1,1 @@
+"""Use cases: plain synchronous functions and classes over ports; one file each."""

@@ -1,0 +1,296 @@
+"""Configuration: one TOML file, overridden by ``VERIFIER_<SECTION>_<KEY>``, to frozen values.
+
+Every key has a default, so an empty file is a working verifier on one machine. An unknown or
+wrong key is an error that names the key, the file and the nearest known key. This module parses
+text that it is given; only ``verifier.main`` and the commands open files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Final, get_args, get_type_hints
+
+from verifier.errors import SettingsInvalid
+
+DEFAULT_FILE: Final = Path("/etc/verifier/verifier.toml")
+"""Read when no ``--config`` is given; it may be absent."""
+
+ENVIRONMENT_PREFIX: Final = "VERIFIER_"
+
+Value = str | int | float | bool | tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """[server]: the HTTPS door.
+
+    Attributes:
+        host: Address to listen on.
+        port: TCP port; 0 takes a free one.
+        tls_certificate: PEM chain of the server; default ``<keys>/tls.cert.pem``.
+        tls_key: PEM key of the server; default ``<keys>/tls.key.pem``.
+        client_ca: Further PEM files with CAs whose client certificates may connect, beside the
+            manufacturers' roots and the device CA.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8443
+    tls_certificate: str = ""
+    tls_key: str = ""
+    client_ca: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """[store]: SQLAlchemy URL, ``sqlite:///…`` or ``postgresql+psycopg://…``."""
+
+    url: str = "sqlite:////var/lib/verifier/verifier.db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    """[keys]: where signing and nonce keys live (mode 0700)."""
+
+    directory: str = "/var/lib/verifier/keys"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustSettings:
+    """[trust]: whose devices may enrol, and the trust domain of issued identities.
+
+    Attributes:
+        manufacturer_roots: PEM files with roots (and intermediates) of device makers.
+        trust_domain: SPIFFE trust domain for issued certificates.
+    """
+
+    manufacturer_roots: tuple[str, ...] = ()
+    trust_domain: str = "attestation.internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """[policy]: how evidence is judged and results are turned into decisions.
+
+    Attributes:
+        appraisal: A packaged policy's name (``linux-server``, ``development``) or a TOML file.
+        rego: A Rego file for decisions; empty takes the packaged one.
+        nonce_ttl_s: Seconds a challenge lives; 0 takes the appraisal policy's own value.
+    """
+
+    appraisal: str = "linux-server"
+    rego: str = ""
+    nonce_ttl_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttSettings:
+    """[mqtt]: results to a broker, queries from it; off while ``host`` is empty.
+
+    Attributes:
+        host: Broker's name; its certificate must carry it.
+        port: Broker's TLS port.
+        ca: PEM file with the broker's CA.
+        certificate: PEM client certificate; its CN is the broker's user name.
+        key: PEM key of ``certificate``.
+        client_id: MQTT client identifier.
+        prefix: Topic prefix.
+        queries_per_s: Queries answered per requester and second.
+    """
+
+    host: str = ""
+    port: int = 8883
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    client_id: str = "verifier"
+    prefix: str = "att/v1"
+    queries_per_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """[limits]: what one client may cost.
+
+    Attributes:
+        body_bytes: Largest request body.
+        body_seconds: Longest time a body may take to arrive.
+        requests_per_s: Sustained requests per client (certificate, else address).
+        burst: Requests a client may make at once.
+        connections: Connections held at once, over all clients.
+    """
+
+    body_bytes: int = 6 * 1024 * 1024 + 64 * 1024
+    body_seconds: float = 20.0
+    requests_per_s: float = 20.0
+    burst: int = 60
+    connections: int = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultSettings:
+    """[results]: how long results are believed and kept.
+
+    Attributes:
+        lifetime_s: Seconds until a result expires; 0 takes the appraisal policy's own value.
+        history_days: Days that old results are kept.
+        developer: ``ear.verifier-id`` developer.
+    """
+
+    lifetime_s: float = 0.0
+    history_days: int = 90
+    developer: str = "https://device-attestation.invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    keys: KeySettings = field(default_factory=KeySettings)
+    trust: TrustSettings = field(default_factory=TrustSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    mqtt: MqttSettings = field(default_factory=MqttSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    results: ResultSettings = field(default_factory=ResultSettings)
+
+
+_SECTIONS: Final[dict[str, type]] = get_type_hints(Settings)
+
+
+def load_settings(text: str, origin: str, environment: Mapping[str, str]) -> Settings:
+    """Build settings from TOML text and the environment.
+
+    Args:
+        text: TOML; may be empty.
+        origin: The file's name, for errors.
+        environment: ``VERIFIER_<SECTION>_<KEY>`` wins over the file; lists are comma separated.
+
+    Raises:
+        SettingsInvalid: For broken TOML, an unknown section or key, or a wrong value.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsInvalid(f"{origin} is not TOML: {error}") from error
+    chosen: dict[str, dict[str, Value]] = {name: {} for name in _SECTIONS}
+    for section, table in document.items():
+        if section not in _SECTIONS:
+            raise SettingsInvalid(
+                f"[{section}] in {origin} is unknown{_nearest(section, _SECTIONS)}"
+            )
+        if not isinstance(table, dict):
+            raise SettingsInvalid(f"{section} in {origin} must be a table: [{section}]")
+        types_by_key = get_type_hints(_SECTIONS[section])
+        for key, value in table.items():
+            where = f"{section}.{key} in {origin}"
+            if key not in types_by_key:
+                raise SettingsInvalid(f"{where} is unknown{_nearest(key, types_by_key)}")
+            chosen[section][key] = _checked(value, types_by_key[key], where)
+    _override(chosen, environment)
+    built = {name: kind(**chosen[name]) for name, kind in _SECTIONS.items()}
+    settings = Settings(**built)
+    _check_ranges(settings, origin)
+    return settings
+
+
+def _override(chosen: dict[str, dict[str, Value]], environment: Mapping[str, str]) -> None:
+    for name, text in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
+        if section not in _SECTIONS:
+            continue  # VERIFIER_CONFIG and the like belong to the commands
+        types_by_key = get_type_hints(_SECTIONS[section])
+        if key not in types_by_key:
+            raise SettingsInvalid(
+                f"{name} in the environment is unknown{_nearest(key, types_by_key)}"
+            )
+        chosen[section][key] = _from_text(text, types_by_key[key], f"{name} in the environment")
+
+
+def _checked(value: object, kind: object, where: str) -> Value:
+    """Return ``value`` if it is of ``kind``; whole numbers pass for seconds."""
+    if isinstance(kind, types.GenericAlias):
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise SettingsInvalid(f"{where} must be a list of strings, not {value!r}")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is kind and isinstance(value, str | int | float | bool):
+        return value
+    raise SettingsInvalid(f"{where} must be {_word(kind)}, not {value!r}")
+
+
+def _from_text(text: str, kind: object, where: str) -> Value:
+    if isinstance(kind, types.GenericAlias):
+        return tuple(item.strip() for item in text.split(",") if item.strip())
+    try:
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return float(text)
+    except ValueError as error:
+        raise SettingsInvalid(f"{where} must be {_word(kind)}, not {text!r}") from error
+    return text
+
+
+def _check_ranges(settings: Settings, origin: str) -> None:
+    positive = {
+        "limits.body_bytes": settings.limits.body_bytes,
+        "limits.body_seconds": settings.limits.body_seconds,
+        "limits.requests_per_s": settings.limits.requests_per_s,
+        "limits.burst": settings.limits.burst,
+        "limits.connections": settings.limits.connections,
+        "results.history_days": settings.results.history_days,
+        "mqtt.queries_per_s": settings.mqtt.queries_per_s,
+    }
+    for name, number in positive.items():
+        if number <= 0:
+            raise SettingsInvalid(f"{name} in {origin} must be above 0, not {number}")
+    for name, port in (("server.port", settings.server.port), ("mqtt.port", settings.mqtt.port)):
+        if not 0 <= port <= 65_535:  # noqa: PLR2004 - TCP
+            raise SettingsInvalid(f"{name} in {origin} must be within 0..65535, not {port}")
+    if not settings.store.url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise SettingsInvalid(
+            f"store.url in {origin} must begin with sqlite:/// or postgresql+psycopg://"
+        )
+
+
+def _nearest(word: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def _word(kind: object) -> str:
+    words: dict[object, str] = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+    }
+    return words.get(kind, str(get_args(kind) or kind))
+
+
+def defaults_as_toml() -> str:
+    """Return a TOML file with every key at its default, for ``verifier init`` and the docs."""
+    lines: list[str] = []
+    for section, kind in _SECTIONS.items():
+        lines.append(f"[{section}]")
+        built = kind()
+        lines += [f"# {item.name} = {_toml(getattr(built, item.name))}" for item in fields(kind)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)

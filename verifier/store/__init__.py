@@ -1,0 +1,1 @@
+"""The store: SQLAlchemy Core tables, migrations, units of work and the group-commit writer."""

@@ -1,0 +1,159 @@
+"""What the store answers: the ``DeviceReader`` port over an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, and_, func, select
+
+from attestation.identity import DeviceId
+from verifier.ports import AccessToken, DeviceRecord, OutboxRow, StoredResult
+from verifier.reference_values.model import ReferenceSet
+from verifier.store import rows
+from verifier.store.engine import store_errors
+from verifier.store.reference_rows import reference_set_from
+from verifier.store.tables import (
+    certificates,
+    devices,
+    evidence,
+    firmware_logs,
+    outbox,
+    reference_sets,
+    results,
+    revisions,
+    tokens,
+)
+
+REFERENCE_REVISION = "reference-sets"
+"""The subject under which changes of reference sets are counted."""
+
+
+class Reading:
+    """Every question, each in its own short transaction.
+
+    Args:
+        engine: From :func:`verifier.store.engine.make_engine`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def _open(self) -> Iterator[Connection]:
+        with store_errors(), self._engine.connect() as connection:
+            yield connection
+
+    def device(self, device: DeviceId) -> DeviceRecord | None:
+        """Return one device, as it is now."""
+        with self._open() as connection:
+            row = connection.execute(select(devices).where(devices.c.device_id == device)).first()
+        return rows.device_from(row) if row else None
+
+    def device_by_certificate(self, sha256: bytes) -> DeviceId | None:
+        """Return whom a certificate of ours was issued to, be it current or not."""
+        query = select(certificates.c.device_id).where(certificates.c.sha256 == sha256)
+        with self._open() as connection:
+            name = connection.execute(query).scalar()
+        return DeviceId(name) if name is not None else None
+
+    def devices(self, *, after: str = "", limit: int = 100) -> Sequence[DeviceRecord]:
+        """Return devices by id, from the first after ``after``."""
+        query = (
+            select(devices)
+            .where(devices.c.device_id > after)
+            .order_by(devices.c.device_id)
+            .limit(limit)
+        )
+        with self._open() as connection:
+            return [rows.device_from(row) for row in connection.execute(query)]
+
+    def newest_result(self, device: DeviceId) -> StoredResult | None:
+        """Return the newest result of a device."""
+        found = self.history(device, limit=1)
+        return found[0] if found else None
+
+    def newest_results(self, chosen: Sequence[DeviceId]) -> Mapping[DeviceId, StoredResult]:
+        """Return the newest result of each of several devices."""
+        query = (
+            select(results)
+            .join(
+                devices,
+                and_(devices.c.device_id == results.c.device_id, devices.c.seq == results.c.seq),
+            )
+            .where(devices.c.device_id.in_(chosen))
+        )
+        with self._open() as connection:
+            found = [rows.result_from(row) for row in connection.execute(query)]
+        return {result.device: result for result in found}
+
+    def history(
+        self, device: DeviceId, *, before: int = 0, limit: int = 100
+    ) -> Sequence[StoredResult]:
+        """Return results newest first, from the first with a ``seq`` below ``before`` (0: all)."""
+        query = select(results).where(results.c.device_id == device)
+        if before:
+            query = query.where(results.c.seq < before)
+        with self._open() as connection:
+            found = connection.execute(query.order_by(results.c.seq.desc()).limit(limit))
+            return [rows.result_from(row) for row in found]
+
+    def last_evidence(self, device: DeviceId) -> bytes | None:
+        """Return the last evidence message of a device."""
+        query = select(evidence.c.message).where(evidence.c.device_id == device)
+        with self._open() as connection:
+            message = connection.execute(query).scalar()
+        return bytes(message) if message is not None else None
+
+    def firmware_log(self, sha256: bytes) -> bytes | None:
+        """Return a firmware log that was seen before."""
+        query = select(firmware_logs.c.content).where(firmware_logs.c.sha256 == sha256)
+        with self._open() as connection:
+            content = connection.execute(query).scalar()
+        return bytes(content) if content is not None else None
+
+    def reference_sets(self) -> Sequence[ReferenceSet]:
+        """Return all reference sets by name."""
+        with self._open() as connection:
+            found = connection.execute(select(reference_sets).order_by(reference_sets.c.name))
+            return [reference_set_from(row.document, row.name) for row in found]
+
+    def reference_revision(self) -> int:
+        """Return a number that changes whenever a reference set changes."""
+        query = select(revisions.c.number).where(revisions.c.subject == REFERENCE_REVISION)
+        with self._open() as connection:
+            return connection.execute(query).scalar() or 0
+
+    def token(self, sha256: bytes) -> AccessToken | None:
+        """Return the token whose secret has this digest."""
+        with self._open() as connection:
+            row = connection.execute(select(tokens).where(tokens.c.sha256 == sha256)).first()
+        return rows.token_from(row) if row else None
+
+    def tokens(self) -> Sequence[AccessToken]:
+        """Return all tokens by name."""
+        with self._open() as connection:
+            found = connection.execute(select(tokens).order_by(tokens.c.name))
+            return [rows.token_from(row) for row in found]
+
+    def waiting(self, limit: int) -> Sequence[OutboxRow]:
+        """Return the oldest undelivered rows in order."""
+        query = (
+            select(outbox.c.number, results)
+            .join(
+                results,
+                and_(results.c.device_id == outbox.c.device_id, results.c.seq == outbox.c.seq),
+            )
+            .order_by(outbox.c.number)
+            .limit(limit)
+        )
+        with self._open() as connection:
+            return [
+                OutboxRow(number=row.number, result=rows.result_from(row))
+                for row in connection.execute(query)
+            ]
+
+    def waiting_count(self) -> int:
+        """Count undelivered rows."""
+        with self._open() as connection:
+            return connection.execute(select(func.count()).select_from(outbox)).scalar_one()

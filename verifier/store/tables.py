@@ -1,0 +1,146 @@
+"""The tables, nothing else. Times are microseconds since 1970 UTC; JSON is compact text.
+
+A device's results are numbered 1, 2, 3 … without gaps: (device_id, seq) names a result everywhere.
+The alembic migrations make these tables; a test holds both together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only for INTEGER primary keys."""
+
+devices: Final = Table(
+    "devices",
+    metadata,
+    Column("device_id", String(63), primary_key=True),
+    Column("ak_public", LargeBinary, nullable=False),
+    Column("ak_name", LargeBinary, nullable=False),
+    Column("idevid_sha256", LargeBinary, nullable=False),
+    Column("anchor_sha256", LargeBinary, nullable=False),
+    Column("endorsed_from_us", BigInteger, nullable=False),
+    Column("endorsed_until_us", BigInteger, nullable=False),
+    Column("device_class", String(63), nullable=False),
+    Column("certificate_sha256", LargeBinary, nullable=False),
+    Column("certificate_not_after_us", BigInteger, nullable=False),
+    Column("enrolled_us", BigInteger, nullable=False),
+    Column("revoked_us", BigInteger),
+    Column("revoked_reason", Text, nullable=False, server_default=""),
+    Column("last_clock_ms", BigInteger),
+    Column("last_reset_count", BigInteger),
+    Column("last_restart_count", BigInteger),
+    Column("last_safe", Boolean),
+    Column("last_nonce_us", BigInteger),
+    Column("seq", BigInteger, nullable=False, server_default="0"),
+    Column("version", BigInteger, nullable=False, server_default="1"),
+)
+
+certificates: Final = Table(
+    "certificates",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False, index=True),
+    Column("serial", String(40), nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("not_before_us", BigInteger, nullable=False),
+    Column("not_after_us", BigInteger, nullable=False),
+    Column("revoked_us", BigInteger),
+    Column("revoked_reason", Text, nullable=False, server_default=""),
+)
+
+results: Final = Table(
+    "results",
+    metadata,
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("vector", Text, nullable=False),
+    Column("reasons", Text, nullable=False),
+    Column("steps", Text, nullable=False),
+    Column("allow", Boolean, nullable=False),
+    Column("decision_reasons", Text, nullable=False),
+    Column("policy_id", Text, nullable=False),
+    Column("reference_set", Text, nullable=False),
+    Column("evidence_sha256", LargeBinary, nullable=False),
+    Column("ear", Text, nullable=False),
+    PrimaryKeyConstraint("device_id", "seq"),
+    Index("ix_results_at_us", "at_us"),
+)
+
+evidence: Final = Table(
+    "evidence",
+    metadata,
+    Column("device_id", ForeignKey("devices.device_id"), primary_key=True),
+    Column("message", LargeBinary, nullable=False),
+)
+
+firmware_logs: Final = Table(
+    "firmware_logs",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("first_seen_us", BigInteger, nullable=False),
+)
+
+reference_sets: Final = Table(
+    "reference_sets",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+revisions: Final = Table(
+    "revisions",
+    metadata,
+    Column("subject", String(32), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("number", RowNumber, primary_key=True, autoincrement=True),
+    Column("device_id", String(63), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    ForeignKeyConstraint(["device_id", "seq"], ["results.device_id", "results.seq"]),
+    sqlite_autoincrement=True,
+)
+
+tokens: Final = Table(
+    "tokens",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)

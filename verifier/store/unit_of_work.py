@@ -1,0 +1,246 @@
+"""Writes of one transaction: the ``UnitOfWork`` port, and the group of judgements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from attestation.identity import DeviceId
+from attestation.refusals import RefusalCode
+from verifier.errors import Conflict
+from verifier.ports import AccessToken, DeviceRecord, IssuedCertificate, Judgement
+from verifier.reference_values.model import ReferenceSet
+from verifier.store import rows
+from verifier.store.reading import REFERENCE_REVISION
+from verifier.store.reference_rows import reference_set_document
+from verifier.store.tables import (
+    certificates,
+    devices,
+    evidence,
+    firmware_logs,
+    outbox,
+    reference_sets,
+    results,
+    revisions,
+    tokens,
+)
+
+_MARK = (
+    update(devices)
+    .where(devices.c.device_id == bindparam("b_device"))
+    .values(
+        seq=bindparam("b_seq"),
+        version=bindparam("b_version"),
+        last_clock_ms=bindparam("b_last_clock_ms"),
+        last_reset_count=bindparam("b_last_reset_count"),
+        last_restart_count=bindparam("b_last_restart_count"),
+        last_safe=bindparam("b_last_safe"),
+        last_nonce_us=bindparam("b_last_nonce_us"),
+    )
+)
+_COUNT = (
+    update(devices)
+    .where(devices.c.device_id == bindparam("b_device"))
+    .values(seq=bindparam("b_seq"), version=bindparam("b_version"))
+)
+_KEEP_EVIDENCE = (
+    update(evidence)
+    .where(evidence.c.device_id == bindparam("b_device"))
+    .values(message=bindparam("b_message"))
+)
+
+
+class Work:
+    """One open transaction.
+
+    Args:
+        connection: Inside a transaction that the store commits or rolls back.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def enrol(self, record: DeviceRecord, certificate: IssuedCertificate) -> None:
+        """Write a new device, or a new enrolment of the same one.
+
+        Args:
+            record: ``version`` 0 for a new device, else the version it was read with.
+            certificate: The LDevID certificate issued with it; older ones end here.
+
+        Raises:
+            Conflict: If the row changed since it was read, or exists already.
+        """
+        columns = rows.device_columns(record)
+        if record.version == 0:
+            try:
+                self._connection.execute(insert(devices).values(**columns))
+            except IntegrityError as error:
+                raise _moved_on(record.device) from error
+            self._connection.execute(insert(evidence).values(device_id=record.device, message=b""))
+        else:
+            changed = self._connection.execute(
+                update(devices)
+                .where(devices.c.device_id == record.device, devices.c.version == record.version)
+                .values(**columns, version=record.version + 1)
+            )
+            if changed.rowcount != 1:
+                raise _moved_on(record.device)
+            self._connection.execute(
+                update(certificates)
+                .where(
+                    certificates.c.device_id == record.device, certificates.c.revoked_us.is_(None)
+                )
+                .values(revoked_us=rows.to_us(record.enrolled_at), revoked_reason="superseded")
+            )
+        self._connection.execute(
+            insert(certificates).values(**rows.certificate_columns(certificate))
+        )
+
+    def revoke(self, device: DeviceId, reason: str, at: datetime) -> bool:
+        """Revoke a device and its certificates; False if there is no such device."""
+        stamp = {"revoked_us": rows.to_us(at), "revoked_reason": reason}
+        changed = self._connection.execute(
+            update(devices)
+            .where(devices.c.device_id == device)
+            .values(**stamp, version=devices.c.version + 1)
+        )
+        self._connection.execute(
+            update(certificates)
+            .where(certificates.c.device_id == device, certificates.c.revoked_us.is_(None))
+            .values(**stamp)
+        )
+        return changed.rowcount == 1
+
+    def put_reference_set(self, chosen: ReferenceSet) -> None:
+        """Add or replace a reference set of that name."""
+        self._connection.execute(delete(reference_sets).where(reference_sets.c.name == chosen.name))
+        self._connection.execute(
+            insert(reference_sets).values(
+                name=chosen.name,
+                version=chosen.version,
+                created_us=rows.to_us(chosen.created),
+                document=reference_set_document(chosen),
+            )
+        )
+        self._count_reference_change()
+
+    def remove_reference_set(self, name: str) -> bool:
+        """Remove a reference set; False if there was none."""
+        gone = self._connection.execute(delete(reference_sets).where(reference_sets.c.name == name))
+        self._count_reference_change()
+        return gone.rowcount == 1
+
+    def put_token(self, token: AccessToken) -> None:
+        """Add a token.
+
+        Raises:
+            Conflict: If the name is taken.
+        """
+        try:
+            self._connection.execute(
+                insert(tokens).values(
+                    sha256=token.sha256,
+                    name=token.name,
+                    role=token.role,
+                    created_us=rows.to_us(token.created_at),
+                )
+            )
+        except IntegrityError as error:
+            raise Conflict(
+                RefusalCode.CONFLICT, f"a token named {token.name!r} exists; remove it first"
+            ) from error
+
+    def remove_token(self, name: str) -> bool:
+        """Remove a token; False if there was none."""
+        return self._connection.execute(delete(tokens).where(tokens.c.name == name)).rowcount == 1
+
+    def record(self, judgements: Sequence[Judgement], *, with_outbox: bool) -> list[bool]:
+        """Write those judgements whose device row is still the one they were made from.
+
+        The rows are locked first (SQLite: the transaction is IMMEDIATE), in order of id, so two
+        writers can neither both accept one nonce nor wait for each other in a circle.
+        """
+        wanted = sorted({judgement.result.device for judgement in judgements})
+        found = self._connection.execute(
+            select(devices.c.device_id, devices.c.version)
+            .where(devices.c.device_id.in_(wanted))
+            .order_by(devices.c.device_id)
+            .with_for_update()
+        )
+        versions = {row.device_id: row.version for row in found}
+        verdicts: list[bool] = []
+        taken: list[Judgement] = []
+        for judgement in judgements:
+            device = judgement.result.device
+            fits = versions.get(device) == judgement.based_on
+            verdicts.append(fits)
+            if fits:
+                versions[device] = judgement.based_on + 1
+                taken.append(judgement)
+        if taken:
+            self._write(taken, with_outbox=with_outbox)
+        return verdicts
+
+    def _write(self, taken: Sequence[Judgement], *, with_outbox: bool) -> None:
+        connection = self._connection
+        marked = [item for item in taken if item.last_seen is not None]
+        counted = [item for item in taken if item.last_seen is None]
+        if marked:
+            connection.execute(_MARK, [rows.mark_columns(item) for item in marked])
+        if counted:
+            connection.execute(
+                _COUNT,
+                [
+                    {
+                        "b_device": item.result.device,
+                        "b_seq": item.result.seq,
+                        "b_version": item.based_on + 1,
+                    }
+                    for item in counted
+                ],
+            )
+        connection.execute(insert(results), [rows.result_columns(item.result) for item in taken])
+        connection.execute(
+            _KEEP_EVIDENCE,
+            [{"b_device": item.result.device, "b_message": item.evidence} for item in taken],
+        )
+        logs = {
+            item.firmware_log[0]: {
+                "sha256": item.firmware_log[0],
+                "content": item.firmware_log[1],
+                "first_seen_us": rows.to_us(item.result.at),
+            }
+            for item in taken
+            if item.firmware_log is not None
+        }
+        if logs:
+            connection.execute(self._insert_or_keep(), list(logs.values()))
+        if with_outbox:
+            connection.execute(
+                insert(outbox),
+                [{"device_id": item.result.device, "seq": item.result.seq} for item in taken],
+            )
+
+    def _insert_or_keep(self) -> postgresql.Insert | sqlite.Insert:
+        if self._connection.dialect.name == "sqlite":
+            return sqlite.insert(firmware_logs).on_conflict_do_nothing()
+        return postgresql.insert(firmware_logs).on_conflict_do_nothing()
+
+    def _count_reference_change(self) -> None:
+        changed = self._connection.execute(
+            update(revisions)
+            .where(revisions.c.subject == REFERENCE_REVISION)
+            .values(number=revisions.c.number + 1)
+        )
+        if changed.rowcount == 0:
+            self._connection.execute(insert(revisions).values(subject=REFERENCE_REVISION, number=1))
+
+
+def _moved_on(device: DeviceId) -> Conflict:
+    return Conflict(
+        RefusalCode.CONFLICT, f"device {device} changed meanwhile; repeat the enrolment"
+    )
