@@ -90,6 +90,7 @@ class RefusalCode(StrEnum):
     # --- results and decisions -------------------------------------------------------------
     RESULT_SIGNATURE_INVALID = "result-signature-invalid"
     RESULT_EXPIRED = "result-expired"
+    RESULT_NOT_YET_VALID = "result-not-yet-valid"
     RESULT_ABSENT = "result-absent"
 
     # --- doors -----------------------------------------------------------------------------
