@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from attestation.errors import AttestationError
+from attestation.evidence import qualifying_data
+from attestation.identity import device_id
 from attestation.limits import MAX_FIRMWARE_LOG_BYTES
+from attestation.logs.replay import replay
 from attestation.logs.tcg import parse_firmware_log
+from attestation.tpm.public import parse_public
+from attestation.wire.evidence_codec import encode_evidence, encode_parts
 from bench.measure import Unable
+from device_agent.ports import KeyRole
+from tests.simulators.soft_device import SoftTpm
+from tests.simulators.soft_manufacturer import SoftManufacturer
+from verifier.appraisal.enrolment import Enrolment
+from verifier.appraisal.freshness import NonceAuthority
+from verifier.appraisal.policy_file import load_policy
+from verifier.appraisal.policy_model import AppraisalPolicy
+from verifier.endorsement.trust_anchors import ChainProfile, TrustAnchors
+from verifier.reference_values.golden import learn
+from verifier.reference_values.model import ReferenceLibrary
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOGS: Final = ROOT / "tests" / "data"
@@ -35,3 +53,81 @@ def _parses(content: bytes) -> bool:
         return parse_firmware_log(content).crypto_agile
     except AttestationError:
         return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One emulated machine as it stands after its boot, and what the verifier knows of it.
+
+    Attributes:
+        tpm: Its TPM, in software.
+        log: Its firmware log.
+        enrolment: As accepted when it enrolled.
+        anchors: The manufacturer's root.
+        policy: The packaged policy for Linux servers.
+        reference: What a machine with this log measures.
+        nonces: Who makes and judges its challenges.
+    """
+
+    tpm: SoftTpm
+    log: bytes
+    enrolment: Enrolment
+    anchors: TrustAnchors
+    policy: AppraisalPolicy
+    reference: ReferenceLibrary
+    nonces: NonceAuthority
+
+    def evidence(self, at: datetime, *, whole_log: bool) -> bytes:
+        """Return fresh evidence, as the device would send it."""
+        nonce = self.nonces.issue(self.enrolment.device, at, os.urandom(16))
+        values = self.tpm.read_pcrs(self.policy.selections)
+        parts = encode_parts(values, self.log, not whole_log, {"kernel": "6.1.0-amd64"})
+        quote = self.tpm.quote(self.policy.selections, qualifying_data(nonce, parts.digests))
+        return encode_evidence(nonce, quote, parts)
+
+
+def boot(tpm: SoftTpm, log: bytes) -> None:
+    """Bring a software TPM's PCRs to where the log leads."""
+    tpm.load_pcrs(replay(parse_firmware_log(log)).pcrs)
+
+
+def machine(log: bytes) -> Machine:
+    """Make a machine with this firmware log, known good.
+
+    Raises:
+        Unable: If the packaged policy is not there.
+    """
+    maker = SoftManufacturer()
+    tpm = SoftTpm(maker)
+    boot(tpm, log)
+    path = ROOT / "verifier" / "policies" / "linux-server.toml"
+    if not path.exists():
+        raise Unable("the packaged policy linux-server is not there")
+    policy = load_policy(path.read_text(encoding="utf-8"), path.name)
+    now = datetime.now(UTC)
+    anchors = TrustAnchors.from_pem(maker.root_pem)
+    endorsement = anchors.validate((tpm.certificates[KeyRole.IAK],), now, ChainProfile.IAK)
+    public = parse_public(tpm.public_area(KeyRole.IAK))
+    golden = learn(
+        "golden",
+        replay(parse_firmware_log(log)),
+        tpm.read_pcrs(policy.selections),
+        policy.selections,
+        now,
+    )
+    return Machine(
+        tpm=tpm,
+        log=log,
+        enrolment=Enrolment(
+            device=device_id("sn-0001"),
+            ak_public=public.raw,
+            ak_name=public.name,
+            anchor_sha256=endorsement.anchor_sha256,
+            endorsed_from=endorsement.not_before,
+            endorsed_until=endorsement.not_after,
+        ),
+        anchors=anchors,
+        policy=policy,
+        reference=ReferenceLibrary(sets=(golden,)),
+        nonces=NonceAuthority(keys=(os.urandom(32),), ttl=timedelta(hours=1)),
+    )
