@@ -186,7 +186,7 @@ def encode_state(state: SavedState) -> bytes:
         "fault": None if state.fault is None else _fault_out(state.fault),
     }
     document = {"version": VERSION, "digest": _digest(body), "state": body}
-    return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
+    return json.dumps(document, indent=1).encode() + b"\n"
 
 
 def decode_state(content: bytes, place: str) -> SavedState:
@@ -217,8 +217,8 @@ def decode_state(content: bytes, place: str) -> SavedState:
 
 
 def _digest(body: object) -> str:
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _moment(text: str) -> datetime:

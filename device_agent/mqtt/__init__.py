@@ -1,0 +1,1 @@
+"""The device's own presence on an MQTT 5 broker."""
