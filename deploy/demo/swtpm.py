@@ -137,11 +137,18 @@ class SoftwareTpm:
         return self.state / "swtpm.log"
 
     def stop(self) -> None:
-        """Switch the TPM off (SIGTERM, then SIGKILL); its non-volatile state stays."""
+        """Switch the TPM off in order: TPM2_Shutdown(CLEAR), then the process."""
+        if self._process is not None:
+            with contextlib.suppress(SoftwareTpmError):
+                self.command(_ST_NO_SESSIONS, _CC_SHUTDOWN, pack(">H", _SU_CLEAR))
         self._end_process(kill=False)
 
     def kill(self) -> None:
-        """Pull the plug: SIGKILL, no TPM2_Shutdown."""
+        """Pull the plug: SIGKILL, no TPM2_Shutdown.
+
+        If a key with dictionary-attack protection was used since the start, the next start counts
+        this as one failed authorisation (TPM 2.0 Part 1, 19.8.6); swtpm locks out after three.
+        """
         self._end_process(kill=True)
 
     def _end_process(self, *, kill: bool) -> None:
@@ -162,7 +169,8 @@ class SoftwareTpm:
         """Reboot: PCRs are reset and resetCount grows by one; persistent objects stay.
 
         Args:
-            orderly: Whether TPM2_Shutdown(CLEAR) precedes, as Linux does before a reboot.
+            orderly: Whether TPM2_Shutdown(CLEAR) precedes, as Linux does before a reboot. If not,
+                see :meth:`kill` for what it counts towards the lockout.
         """
         if orderly:
             self.command(_ST_NO_SESSIONS, _CC_SHUTDOWN, pack(">H", _SU_CLEAR))
