@@ -1,0 +1,142 @@
+"""Step 5, comparison: proven PCR values held against what known-good devices measure.
+
+The comparison accuses nobody; it says known, unknown or unlisted, and for an unknown PCR which
+event of it no reference has seen. What that is worth is the policy's (step 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from attestation.algorithms import HashAlgorithm
+from attestation.logs.event_types import event_type_name
+from verifier.appraisal.measured_state import MeasuredState
+from verifier.appraisal.policy_model import AppraisalPolicy, Match
+from verifier.reference_values.model import PcrKey, PcrMatch, ReferenceLibrary, ReferenceSet
+
+_PREFIX_CHARS = 16
+
+
+class Kind(Enum):
+    """In what way a PCR is not known."""
+
+    UNKNOWN = "unknown"
+    """The reference set has other values for it."""
+    UNLISTED = "unlisted"
+    """No reference set speaks of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One PCR that is not known.
+
+    Attributes:
+        kind: In what way.
+        reason: For people: where it differs and what to do.
+    """
+
+    kind: Kind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A measured state held against a reference library.
+
+    Attributes:
+        state: The measured state.
+        nearest: Id of the reference set it was held against; None if there was none.
+        differing: Those compared PCRs that are not known; empty when all are.
+    """
+
+    state: MeasuredState
+    nearest: str | None
+    differing: Mapping[PcrKey, Difference]
+
+    @property
+    def matched(self) -> str | None:
+        """Id of the reference set that explains every compared PCR."""
+        return None if self.differing else self.nearest
+
+
+_NOTHING: Mapping[PcrKey, Difference] = {}
+
+
+def compare(state: MeasuredState, library: ReferenceLibrary, policy: AppraisalPolicy) -> Comparison:
+    """Hold every compared PCR against one and the same reference set.
+
+    PCRs that the policy judges by their log alone take no part.
+
+    Args:
+        state: From step 4.
+        library: The sets that may apply to this device.
+        policy: Says what each PCR is held against.
+    """
+    values = state.values
+    keys = policy.compared
+    match = library.match([(bank, index, values[bank][index]) for bank, index in keys])
+    nearest = match.nearest.id if match.nearest is not None else None
+    if match.matched is not None:
+        return Comparison(state=state, nearest=nearest, differing=_NOTHING)
+    differing = {}
+    for key in _odd(keys, match):
+        difference = _difference(key, state, match, policy)
+        if difference is not None:
+            differing[key] = difference
+    return Comparison(state=state, nearest=nearest, differing=differing)
+
+
+def _odd(keys: tuple[PcrKey, ...], match: PcrMatch) -> tuple[PcrKey, ...]:
+    return match.unknown + match.unlisted if match.nearest is not None else keys
+
+
+def _difference(
+    key: PcrKey, state: MeasuredState, match: PcrMatch, policy: AppraisalPolicy
+) -> Difference | None:
+    """Say in what way one PCR is not known; None if its events excuse it."""
+    bank, index = key
+    if match.nearest is None:
+        return Difference(
+            kind=Kind.UNLISTED,
+            reason=f"PCR {index} ({bank.label}) cannot be compared: no reference values apply to "
+            "this device. Learn them from a known-good device or load a file",
+        )
+    reference = match.nearest
+    by_events = policy.by_pcr[index].match is Match.EVENTS
+    stranger, explained = _first_stranger(state, reference, bank, index)
+    if by_events and explained and stranger is None:
+        return None
+    if key in match.unlisted:
+        return Difference(
+            kind=Kind.UNLISTED,
+            reason=f"PCR {index} ({bank.label}) cannot be compared: reference set "
+            f"{reference.id!r} says nothing about it",
+        )
+    held = state.values[bank][index].hex()[:_PREFIX_CHARS] + "…"
+    where = stranger or (
+        "every event in it is known, so they came in another order, or one is missing or repeated"
+        if explained
+        else "no log tells what was measured into it"
+    )
+    return Difference(
+        kind=Kind.UNKNOWN,
+        reason=f"PCR {index} ({bank.label}) holds {held}, which no reference set knows "
+        f"(nearest: {reference.id!r}): {where}. If this change was meant, update the reference "
+        "values; if not, restore the machine",
+    )
+
+
+def _first_stranger(
+    state: MeasuredState, reference: ReferenceSet, bank: HashAlgorithm, index: int
+) -> tuple[str | None, bool]:
+    """Return words for the first event that the set has not seen, and whether a log explains."""
+    events = state.events(bank, index)
+    for event in events:
+        digest = event.digest(bank)
+        if digest is None or (index, digest) not in reference.events:
+            shown = digest.hex()[:_PREFIX_CHARS] + "…" if digest else "no digest in this bank"
+            name = event_type_name(event.type)
+            return f"event {event.number} ({name}, {shown}) is the first one not seen before", True
+    return None, bool(events)

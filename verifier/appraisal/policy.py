@@ -1,0 +1,125 @@
+"""Step 6, policy: what was measured and compared becomes findings, by the policy's numbers.
+
+An :class:`AppraisalPolicy` is a value (:mod:`verifier.appraisal.policy_model`) loaded from TOML
+(:mod:`verifier.appraisal.policy_file`). Every selected PCR has exactly one rule; an empty policy
+cannot be made.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from attestation.algorithms import HashAlgorithm
+from attestation.refusals import RefusalCode
+from attestation.result import Finding
+from verifier.appraisal.comparison import Comparison, Kind
+from verifier.appraisal.measured_state import PcrFault
+from verifier.appraisal.policy_file import load_policy
+from verifier.appraisal.policy_model import (
+    AppraisalPolicy,
+    Coverage,
+    Match,
+    PcrGroup,
+    PcrRule,
+)
+
+__all__ = ["AppraisalPolicy", "Coverage", "Match", "PcrRule", "evaluate", "load_policy"]
+
+MEASURED_STEP: Final = 4
+COMPARED_STEP: Final = 5
+
+_DIFFERENCE_CODES: Final = {
+    Kind.UNKNOWN: RefusalCode.REFERENCE_MISMATCH,
+    Kind.UNLISTED: RefusalCode.REFERENCE_MISSING,
+}
+
+REFERENCE_MATCHED: Final = "reference-matched"
+"""Finding code: a PCR holds a reference value."""
+
+LOG_MATCHED: Final = "log-matched"
+"""Finding code: a PCR holds what its log says; the policy asks no reference value of it."""
+
+
+def evaluate(comparison: Comparison, policy: AppraisalPolicy) -> tuple[Finding, ...]:
+    """Turn what was measured and compared into findings, by the policy's numbers.
+
+    A PCR that its log contradicts gets that finding only: what it is compared with no longer
+    matters. PCRs that agree are told together, one finding for each rule and bank.
+
+    Args:
+        comparison: From step 5.
+        policy: The policy whose selection the comparison was made for.
+
+    Returns:
+        Findings of steps 4 and 5, in that order.
+    """
+    faults = comparison.state.faults
+    findings = [_fault(fault, policy.by_pcr[fault.pcr]) for fault in faults]
+    accused = {(fault.bank, fault.pcr) for fault in faults if fault.decides}
+    for group in policy.groups:
+        if comparison.differing or accused:
+            findings += _judge(comparison, group, accused)
+        else:
+            findings.append(_agreed(group, comparison.nearest, group.names))
+    return tuple(findings)
+
+
+def _fault(fault: PcrFault, rule: PcrRule) -> Finding:
+    return Finding(
+        code=fault.code,
+        claim=rule.claim,
+        value=rule.contradicted if fault.decides else 0,
+        reason=fault.reason,
+        step=MEASURED_STEP,
+        pcr=fault.pcr,
+        bank=fault.bank.label,
+    )
+
+
+def _judge(
+    comparison: Comparison, group: PcrGroup, accused: set[tuple[HashAlgorithm, int]]
+) -> list[Finding]:
+    """Judge the PCRs of one rule in one bank, one by one."""
+    rule, bank = group.rule, group.bank
+    agreed: list[int] = []
+    findings = []
+    for index in rule.indices:
+        if (bank, index) in accused:
+            continue
+        difference = comparison.differing.get((bank, index))
+        if difference is None:
+            agreed.append(index)
+            continue
+        findings.append(
+            Finding(
+                code=_DIFFERENCE_CODES[difference.kind],
+                claim=rule.claim,
+                value=rule.unknown if difference.kind is Kind.UNKNOWN else rule.missing,
+                reason=difference.reason,
+                step=COMPARED_STEP,
+                pcr=index,
+                bank=group.label,
+            )
+        )
+    if agreed:
+        findings.append(
+            _agreed(group, comparison.nearest, ", ".join(str(index) for index in agreed))
+        )
+    return findings
+
+
+@lru_cache(maxsize=1024)
+def _agreed(group: PcrGroup, reference: str | None, names: str) -> Finding:
+    """Return the finding for PCRs that agree; the same for every device of a kind, so kept."""
+    rule = group.rule
+    by_log = rule.match is Match.LOG
+    wanted = "the firmware log says" if by_log else f"in reference set {reference}"
+    return Finding(
+        code=LOG_MATCHED if by_log else REFERENCE_MATCHED,
+        claim=rule.claim,
+        value=rule.known,
+        reason=f"PCR {names} ({group.label}): as {wanted}",
+        step=COMPARED_STEP,
+        bank=group.label,
+    )

@@ -1,0 +1,119 @@
+"""A bounded memory of replayed logs: a log that was read once is not read again.
+
+A replay depends on the log's bytes and on the banks, on nothing else; so what one device sent
+serves every device that sends the same log. Bounded by entries and by bytes of log, oldest use
+goes first. One cache may serve several threads: each operation on the dictionary is atomic, and a
+lost race costs a second replay, never a wrong one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from attestation.algorithms import HashAlgorithm
+from attestation.errors import ReplayMismatch
+from attestation.logs.replay import Contradiction, ReplayedLog, check_event_contents, replay
+from attestation.logs.tcg import parse_firmware_log
+from verifier.appraisal.separators import separator_faults
+
+DEFAULT_ENTRIES: Final = 256
+DEFAULT_BYTES: Final = 32 * 1024 * 1024
+"""Logs in memory; their parsed events take about three times that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedLog:
+    """A log, replayed, with whatever it says against itself.
+
+    Attributes:
+        replayed: The PCR values it leads to.
+        contradictions: Events whose content is not what was measured, by bank.
+        separators: For each bank and PCR 0 to 7 what is wrong with its separators, if anything.
+        missing_banks: Banks that were asked for and are not in the log, with the reason.
+        size: Bytes of the log.
+    """
+
+    replayed: ReplayedLog
+    contradictions: Mapping[HashAlgorithm, tuple[Contradiction, ...]]
+    separators: Mapping[HashAlgorithm, Mapping[int, str]]
+    missing_banks: Mapping[HashAlgorithm, ReplayMismatch]
+    size: int
+
+
+def judge_log(content: bytes, banks: tuple[HashAlgorithm, ...]) -> JudgedLog:
+    """Parse and replay one log.
+
+    Args:
+        content: The log's bytes.
+        banks: The banks that the policy asks for.
+
+    Raises:
+        InputError: If the bytes are not a firmware log we take.
+    """
+    log = parse_firmware_log(content)
+    present = tuple(bank for bank in banks if bank in log.banks)
+    missing: dict[HashAlgorithm, ReplayMismatch] = {}
+    for bank in banks:
+        if bank not in present:
+            try:
+                replay(log, (bank,))
+            except ReplayMismatch as error:
+                missing[bank] = error
+    replayed = replay(log, present)
+    return JudgedLog(
+        replayed=replayed,
+        contradictions={bank: check_event_contents(replayed, bank) for bank in present},
+        separators={bank: separator_faults(replayed, bank) for bank in present},
+        missing_banks=missing,
+        size=len(content),
+    )
+
+
+CacheKey = tuple[bytes, tuple[HashAlgorithm, ...]]
+"""SHA-256 of the log and the banks replayed."""
+
+
+class ReplayCache:
+    """Remembers judged logs by digest and banks.
+
+    Args:
+        entries: At most so many logs.
+        size: At most so many bytes of log.
+    """
+
+    __slots__ = ("_bytes", "_entries", "_kept")
+
+    def __init__(self, *, entries: int = DEFAULT_ENTRIES, size: int = DEFAULT_BYTES) -> None:
+        self._entries = entries
+        self._bytes = size
+        self._kept: OrderedDict[CacheKey, JudgedLog] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, digest: bytes, banks: tuple[HashAlgorithm, ...]) -> JudgedLog | None:
+        """Return the judged log, or None if it is not remembered."""
+        key = (digest, banks)
+        found = self._kept.get(key)
+        if found is not None:
+            try:
+                self._kept.move_to_end(key)
+            except KeyError:  # Another thread has just let it go; what we hold is still right.
+                return found
+        return found
+
+    def put(self, digest: bytes, banks: tuple[HashAlgorithm, ...], judged: JudgedLog) -> None:
+        """Remember a judged log; forget the longest unused ones beyond the bounds."""
+        if judged.size > self._bytes:
+            return
+        kept = self._kept
+        kept[digest, banks] = judged
+        total = sum(one.size for one in tuple(kept.values()))
+        while len(kept) > self._entries or total > self._bytes:
+            try:
+                total -= kept.popitem(last=False)[1].size
+            except KeyError:  # Another thread emptied it.
+                return

@@ -1,0 +1,1 @@
+"""Policy engines: adapters that evaluate a decision policy in this process."""

@@ -1,0 +1,110 @@
+"""RegoEngine: Rego in this process, through Microsoft's rego-cpp (regopy).
+
+Rules, each found by trial: compile once and query the bundle (a query by text costs a compilation
+each time); strict built-in errors, else a failing built-in is silently undefined and a ``deny``
+rule that uses it is lost; an error then comes as the *value* ``"<error>"``, not as an exception;
+one interpreter for each thread. Whatever is not exactly ``{"allow": bool, "reasons": [text]}`` is
+an :class:`EngineFault`, and whoever asks denies.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from regopy import Interpreter, LogLevel, RegoError
+
+from verifier.decision.engine import EngineAnswer, EngineFault, JsonValue, PolicyRejected
+
+DEFAULT_QUERY: Final = "data.device_attestation.decision.decision"
+"""The rule that is asked."""
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """One thread's interpreter with its compiled policy."""
+
+    interpreter: Any
+    bundle: Any
+
+
+class RegoEngine:
+    """A decision policy in Rego, compiled once for each thread.
+
+    Args:
+        policy: The Rego module's text.
+        config: What the policy finds as ``data.config``.
+        query: The rule asked; must yield ``{"allow": bool, "reasons": [text]}``.
+
+    Raises:
+        PolicyRejected: If the policy is empty, does not parse or compile, or does not answer the
+            query with a denial when it is asked about nothing.
+    """
+
+    def __init__(
+        self,
+        policy: str,
+        *,
+        config: Mapping[str, JsonValue] | None = None,
+        query: str = DEFAULT_QUERY,
+    ) -> None:
+        if not policy.strip():
+            raise PolicyRejected("the decision policy is empty; an empty policy decides nothing")
+        self._policy = policy
+        self._config = json.dumps({"config": dict(config or {})})
+        self._query = query
+        self._local = threading.local()
+        try:
+            refusal = self.answer({})
+        except EngineFault as error:
+            raise PolicyRejected(f"the decision policy does not answer {query}: {error}") from error
+        if refusal.allow:
+            raise PolicyRejected("the decision policy allows a device of which nothing is known")
+
+    def answer(self, document: Mapping[str, JsonValue]) -> EngineAnswer:
+        """Evaluate the policy over one document.
+
+        Raises:
+            EngineFault: If the answer is undefined, an error or of another shape.
+            PolicyRejected: If this thread's interpreter cannot be made.
+        """
+        loaded: _Loaded | None = getattr(self._local, "loaded", None)
+        if loaded is None:
+            loaded = self._local.loaded = self._load()
+        try:
+            loaded.interpreter.set_input_term(json.dumps(document))
+            text = str(loaded.interpreter.query_bundle(loaded.bundle))
+        except (RegoError, ValueError, TypeError) as error:
+            raise EngineFault("the engine failed") from error
+        return _read_answer(text)
+
+    def _load(self) -> _Loaded:
+        interpreter = Interpreter()
+        interpreter.log_level = LogLevel.NONE
+        interpreter.strict_built_in_errors = True
+        try:
+            interpreter.add_module("decision", self._policy)
+            interpreter.add_data_json(self._config)
+            return _Loaded(interpreter=interpreter, bundle=interpreter.build(self._query))
+        except RegoError as error:
+            raise PolicyRejected("the decision policy does not parse or compile") from error
+
+
+def _read_answer(text: str) -> EngineAnswer:
+    """Read rego-cpp's output: ``{"expressions":[{"allow":…, "reasons":[…]}]}``."""
+    try:
+        output = json.loads(text)
+        value = output["expressions"][0]
+    except (ValueError, LookupError, TypeError) as error:
+        raise EngineFault(f"the answer is not one value: {text[:80]!r}") from error
+    if not isinstance(value, dict):
+        raise EngineFault(f"the answer is {str(value)[:80]!r}, wanted allow and reasons")
+    allow, reasons = value.get("allow"), value.get("reasons")
+    if not isinstance(allow, bool) or not isinstance(reasons, list):
+        raise EngineFault("the answer lacks allow (true or false) or reasons (a list)")
+    if not all(isinstance(reason, str) and reason != "<error>" for reason in reasons):
+        raise EngineFault("a built-in function of the policy failed")
+    return EngineAnswer(allow=allow, reasons=tuple(reasons))
