@@ -160,6 +160,18 @@ class ExpectedNonce:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForSubject:
+    """A challenge whose nonces were issued to a given subject, whatever the device's id is."""
+
+    challenge: Challenge
+    subject: str
+
+    def open(self, nonce: bytes, subject: str, at: datetime) -> OpenedNonce:  # noqa: ARG002
+        """Prove that the nonce was issued to ``self.subject``; raises NotFresh."""
+        return self.challenge.open(nonce, self.subject, at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FreshQuote:
     """A bound quote that answers our nonce and whose clock went forward.
 

@@ -1,0 +1,214 @@
+"""Certificate profiles: what stands in each kind of certificate that we sign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from attestation.certificates import (
+    ATTESTATION_KEY_USAGE,
+    TPM_HARDWARE_TYPE,
+    hardware_module_name,
+)
+from attestation.identity import DeviceId
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+"""Keys that we certify."""
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+"""Keys that we sign with."""
+
+SERIAL_ENTROPY_BYTES: Final = 16
+"""Random bytes in a serial number; CA/Browser Forum asks for 8 at least."""
+
+MIN_SERIAL_BITS: Final = 64
+MAX_SERIAL_BITS: Final = 159
+"""RFC 5280, 4.1.2.2: at most 20 octets, positive."""
+
+BACKDATE: Final = timedelta(minutes=5)
+"""How far a certificate begins before it is made, for devices whose clocks are behind."""
+
+NO_EXPIRY: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""notAfter of a manufacturer's certificates (IEEE 802.1AR-2018, 8.7)."""
+
+VERIFIED_TPM_RESIDENCY: Final = x509.ObjectIdentifier("2.23.133.11.1.1")
+VERIFIED_TPM_FIXED: Final = x509.ObjectIdentifier("2.23.133.11.1.2")
+VERIFIED_TPM_RESTRICTED: Final = x509.ObjectIdentifier("2.23.133.11.1.3")
+"""certificatePolicies of TCG Device Identity 1.10, 8: what the CA verified about the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuer:
+    """A certificate authority: its certificate and the key that belongs to it.
+
+    Raises:
+        ValueError: If certificate and key do not belong together, or it is not a CA's.
+    """
+
+    certificate: x509.Certificate
+    key: PrivateKey
+
+    def __post_init__(self) -> None:
+        if self.certificate.public_key() != self.key.public_key():
+            raise ValueError("the CA certificate and its private key do not belong together")
+        constraints = self.certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+        if not constraints.value.ca:
+            raise ValueError("the issuer's certificate is not a CA certificate")
+
+    @property
+    def digest(self) -> hashes.SHA256 | hashes.SHA384:
+        """The hash to sign with: as strong as the key."""
+        large = isinstance(self.key, ec.EllipticCurvePrivateKey) and self.key.key_size > 256  # noqa: PLR2004
+        return hashes.SHA384() if large else hashes.SHA256()
+
+
+def certificate_serial(entropy: bytes) -> int:
+    """Return a serial number with 128 random bits.
+
+    Raises:
+        ValueError: If ``entropy`` is not 16 bytes.
+    """
+    if len(entropy) != SERIAL_ENTROPY_BYTES:
+        raise ValueError(f"a serial number takes {SERIAL_ENTROPY_BYTES} random bytes")
+    return 1 << (8 * SERIAL_ENTROPY_BYTES) | int.from_bytes(entropy, "big")
+
+
+def spiffe_id(trust_domain: str, device: DeviceId) -> str:
+    """Return the device's workload identity (SPIFFE-ID, 2)."""
+    return f"spiffe://{trust_domain}/device/{device}"
+
+
+def ldevid_certificate(
+    device: DeviceId,
+    hardware_serial: str,
+    key: PublicKey,
+    issuer: Issuer,
+    *,
+    trust_domain: str,
+    serial: int,
+    at: datetime,
+    lifetime: timedelta,
+) -> x509.Certificate:
+    """Sign an owner's device certificate (IEEE 802.1AR-2018 8; EAP-TLS and TLS client).
+
+    Args:
+        device: Becomes the common name and the last part of the URI.
+        hardware_serial: The manufacturer's serial; becomes the subject's serialNumber.
+        key: The certified key.
+        issuer: The owner's CA.
+        trust_domain: First part of the URI, e.g. ``fleet.example``.
+        serial: From :func:`certificate_serial`.
+        at: Now (aware).
+        lifetime: How long it lasts; never longer than the issuer's certificate.
+    """
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, device),
+            x509.NameAttribute(NameOID.SERIAL_NUMBER, hardware_serial),
+        ]
+    )
+    end = min(at + lifetime, issuer.certificate.not_valid_after_utc)
+    builder = _builder(subject, key, issuer, serial, at, end)
+    uri = x509.UniformResourceIdentifier(spiffe_id(trust_domain, device))
+    builder = builder.add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    builder = builder.add_extension(usage, critical=False)
+    return builder.sign(issuer.key, issuer.digest)
+
+
+def idevid_certificate(
+    hardware_serial: str, key: PublicKey, issuer: Issuer, *, serial: int, at: datetime
+) -> x509.Certificate:
+    """Sign a manufacturer's device identity certificate (IDevID; TCG Device Identity 1.10, 8.2)."""
+    builder = _manufactured("IDevID", hardware_serial, key, issuer, serial, at)
+    policies = _policies(VERIFIED_TPM_RESIDENCY, VERIFIED_TPM_FIXED)
+    return builder.add_extension(policies, critical=False).sign(issuer.key, issuer.digest)
+
+
+def iak_certificate(
+    hardware_serial: str, key: PublicKey, issuer: Issuer, *, serial: int, at: datetime
+) -> x509.Certificate:
+    """Sign a manufacturer's attestation key certificate (IAK; TCG Device Identity 1.10, 8.3)."""
+    builder = _manufactured("IAK", hardware_serial, key, issuer, serial, at)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ATTESTATION_KEY_USAGE]), critical=False)
+    policies = _policies(VERIFIED_TPM_RESIDENCY, VERIFIED_TPM_RESTRICTED)
+    return builder.add_extension(policies, critical=False).sign(issuer.key, issuer.digest)
+
+
+def _manufactured(
+    role: str, hardware_serial: str, key: PublicKey, issuer: Issuer, serial: int, at: datetime
+) -> x509.CertificateBuilder:
+    organisation = issuer.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    subject = x509.Name(
+        [
+            *organisation,
+            x509.NameAttribute(NameOID.COMMON_NAME, f"{role} {hardware_serial}"[:64]),
+            x509.NameAttribute(NameOID.SERIAL_NUMBER, hardware_serial),
+        ]
+    )
+    module = hardware_module_name(TPM_HARDWARE_TYPE, hardware_serial.encode())
+    builder = _builder(subject, key, issuer, serial, at, NO_EXPIRY)
+    return builder.add_extension(x509.SubjectAlternativeName([module]), critical=False)
+
+
+def _builder(
+    subject: x509.Name, key: PublicKey, issuer: Issuer, serial: int, at: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    """Start an end-entity certificate that signs (RFC 5280, 4.2)."""
+    if not MIN_SERIAL_BITS <= serial.bit_length() <= MAX_SERIAL_BITS:
+        raise ValueError(
+            f"serial numbers have {MIN_SERIAL_BITS} to {MAX_SERIAL_BITS} bits, not "
+            f"{serial.bit_length()}"
+        )
+    if not issuer.certificate.not_valid_before_utc <= at < end:
+        raise ValueError("the issuer's certificate is not valid at this moment")
+    start = max((at - BACKDATE).replace(microsecond=0), issuer.certificate.not_valid_before_utc)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject)
+        .public_key(key)
+        .serial_number(serial)
+        .not_valid_before(start)
+        .not_valid_after(end.replace(microsecond=0))
+    )
+    for extension, critical in (
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_SIGNS, True),
+        (_authority_key(issuer), False),
+        (x509.SubjectKeyIdentifier.from_public_key(key), False),
+    ):
+        builder = builder.add_extension(extension, critical=critical)
+    return builder
+
+
+_SIGNS: Final = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def _authority_key(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
+    """Name the issuer's key as its own certificate names it (RFC 5280, 4.2.1.1)."""
+    try:
+        own = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
+
+def _policies(*oids: x509.ObjectIdentifier) -> x509.CertificatePolicies:
+    return x509.CertificatePolicies([x509.PolicyInformation(oid, None) for oid in oids])
