@@ -51,7 +51,6 @@ from device_agent.lifecycle import (
     Wait,
 )
 from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply
-from device_agent.transport.backoff import spread_s
 
 # --- what a fault means ------------------------------------------------------------------------
 NONCE_FAULTS: Final = frozenset(
@@ -241,7 +240,7 @@ def _enrolment_failed(state: State, event: Failed, moment: Moment, pacing: Pacin
         return _attest(replace(state, renew_at=later, failures=state.failures + 1), moment)
     if event.code == RefusalCode.TPM_KEY_MISSING:
         # Nothing to enrol with: the manufacturer's keys are missing; a person must act.
-        seconds = spread_s(pacing.refused_s, moment.jitter)
+        seconds = _long_s(moment, pacing)
         idle = replace(state, phase=Phase.UNENROLLED, pending=Pending.TIMER, resume=None)
         return Transition(state=idle, actions=(Save(), Wait(seconds=seconds)))
     return _back_off(state, event, moment, pacing, resume=Phase.ENROLLING)
@@ -285,11 +284,16 @@ def _pause_s(state: State, event: Failed, moment: Moment, pacing: Pacing) -> flo
     """Return how long to wait: long where only a person can mend it, else the back-off."""
     asks_person = event.refused and not _mends_itself(event.code, state)
     if asks_person or event.code == RefusalCode.TPM_LOCKED_OUT:
-        return spread_s(pacing.refused_s, moment.jitter)
+        return _long_s(moment, pacing)
     seconds = pacing.backoff.delay_s(state.failures, moment.jitter)
     if event.retry_after_s is None:
         return seconds
     return max(seconds, min(event.retry_after_s, pacing.refused_s))
+
+
+def _long_s(moment: Moment, pacing: Pacing) -> float:
+    """Return the long pause, its last fifth spread by the jitter, seconds."""
+    return pacing.refused_s * (0.8 + 0.2 * moment.jitter)
 
 
 def _mends_itself(code: str, state: State) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply
-from device_agent.transport.backoff import Backoff
 
 
 class Phase(StrEnum):
@@ -122,11 +121,27 @@ class Moment:
     jitter: float
 
 
+class DelaySchedule(Protocol):
+    """When to try again (:class:`device_agent.transport.backoff.Backoff`)."""
+
+    def delay_s(self, attempt: int, jitter: float) -> float:
+        """Return how long to wait, seconds; ``attempt`` counts from 0, ``jitter`` is in 0..1."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pacing:
-    """How fast the daemon goes, from the settings."""
+    """How fast the daemon goes, from the settings.
 
-    backoff: Backoff
+    Attributes:
+        backoff: Schedule after faults that time mends.
+        refused_s: Pause after a refusal that only a person can end.
+        interval_min_s: Never attest more often.
+        interval_max_s: Never wait longer for the next attestation.
+        renew_before: Renew the LDevID this long before its end.
+    """
+
+    backoff: DelaySchedule
     refused_s: float
     interval_min_s: float
     interval_max_s: float

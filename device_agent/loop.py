@@ -162,6 +162,7 @@ class DaemonLoop:
         self._intermediates = tuple(intermediates)
         self._slice_s = min(_LONGEST_SLICE_S, watchdog_s or _LONGEST_SLICE_S)
         self._publisher: Publisher | None = None
+        self._unopened: Credential | None = None
         self._state = State()
         self._seq = 0
         self._state_writable = True
@@ -249,11 +250,12 @@ class DaemonLoop:
     def _use(self, credential: Credential | None) -> None:
         if self._publisher is not None:
             self._publisher.close()
-        self._publisher = None
+        self._publisher, self._unopened = None, None
         try:
             self._publisher = self._identity.use(credential)
         except DeviceAgentError as error:
-            # Without a broker the device still attests.
+            # Without a broker the device still attests; the next judgement tries again.
+            self._unopened = credential
             self._report_fault(
                 Fault(code=str(error.code), reason=error.reason, at=self._clock.wall())
             )
@@ -270,7 +272,10 @@ class DaemonLoop:
         words = "allowed" if verdict.allowed else "denied"
         self._notifier.status(f"{verdict.status}, {words}")
         self._seq += 1
-        self._announce()
+        if self._unopened is not None:
+            self._use(self._unopened)
+        else:
+            self._announce()
 
     def _report_fault(self, fault: Fault) -> None:
         self._log.warning(telemetry.FAULT_OCCURRED, code=str(fault.code), reason=fault.reason)

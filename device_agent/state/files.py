@@ -49,6 +49,10 @@ class SavedState:
     fault: Fault | None = None
 
 
+class StateHeld(StateUnwritable):
+    """Another device-agent writes here."""
+
+
 class StateFile:
     """The state directory of one daemon.
 
@@ -69,7 +73,8 @@ class StateFile:
         """Make the directory, and make sure that no other device-agent writes here.
 
         Raises:
-            StateUnwritable: If the directory cannot be made or written, or another holds it.
+            StateHeld: If another holds the directory.
+            StateUnwritable: If it cannot be made or written.
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,7 +87,7 @@ class StateFile:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lock)
-            raise StateUnwritable(
+            raise StateHeld(
                 f"another device-agent holds {self._directory}; stop it first "
                 "(systemctl stop device-agent)"
             ) from error

@@ -43,8 +43,3 @@ class Backoff:
             Seconds, uniformly spread over the attempt's window by ``jitter``.
         """
         return max(LEAST_DELAY_S, min(max(jitter, 0.0), 1.0) * self.window_s(attempt))
-
-
-def spread_s(pause_s: float, jitter: float) -> float:
-    """Return a long pause with its last fifth spread by ``jitter``, seconds."""
-    return max(LEAST_DELAY_S, pause_s * (0.8 + 0.2 * min(max(jitter, 0.0), 1.0)))

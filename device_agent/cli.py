@@ -1,0 +1,333 @@
+"""The ``device-agent`` command.
+
+Exit codes: 0 done; 1 a check failed, or the device was judged and is denied; 2 usage or settings;
+3 TPM, its keys or a source on this machine; 4 verifier or broker not reached or not trusted;
+5 refused by the verifier; 6 state directory. Errors are one line on standard error:
+``device-agent: <code>: <reason>``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from device_agent.errors import (
+    BrokerUnreachable,
+    DeviceAgentError,
+    SettingsInvalid,
+    StateCorrupt,
+    StateUnwritable,
+    VerifierRefused,
+    VerifierUnreachable,
+    VerifierUntrusted,
+)
+from device_agent.settings import Settings, load_settings, show_settings
+
+if TYPE_CHECKING:
+    from device_agent.lifecycle import Verdict
+    from device_agent.main import Parts
+    from device_agent.ports import EvidenceReply
+    from device_agent.state.files import SavedState
+
+OK: Final = 0
+DENIED: Final = 1
+USAGE: Final = 2
+TPM: Final = 3
+UNREACHABLE: Final = 4
+REFUSED: Final = 5
+STATE: Final = 6
+_KINDS: Final[tuple[tuple[type[DeviceAgentError], int], ...]] = (
+    (SettingsInvalid, USAGE),
+    (VerifierRefused, REFUSED),
+    (VerifierUnreachable, UNREACHABLE),
+    (VerifierUntrusted, UNREACHABLE),
+    (BrokerUnreachable, UNREACHABLE),
+    (StateUnwritable, STATE),
+    (StateCorrupt, STATE),
+    (DeviceAgentError, TPM),
+)
+
+# The adapters behind each command are imported inside it: ``--help``, ``status`` and ``settings``
+# must not pay for the TPM stack, TLS and cryptography.
+# ruff: noqa: PLC0415
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load_settings(options.config, os.environ)
+        code: int = options.command(settings, options)
+    except DeviceAgentError as error:
+        print(f"device-agent: {error.code}: {error.reason}", file=sys.stderr)
+        return next(code for kind, code in _KINDS if isinstance(error, kind))
+    except BrokenPipeError:
+        # The reader of our output went away; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="device-agent",
+        description="Proves with this device's TPM what it is and what it booted.",
+        epilog="Settings: /etc/device-agent/device-agent.toml, DEVICE_AGENT_<SECTION>_<KEY>; "
+        "'device-agent settings --show' lists them all.",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_factory(commands.add_parser("factory", help="manufacture: keys, request, certificates"))
+    for name, what, command in (
+        ("run", "run the daemon (systemd does this)", _run),
+        ("enrol", "enrol this device now", _enrol),
+        ("attest", "attest once now and say the verdict", _attest),
+        ("status", "show what the daemon last wrote", _status),
+        ("check", "examine every prerequisite: verdict, reason, mend", _check),
+        ("settings", "show the effective settings and where each comes from", _settings),
+    ):
+        sub = commands.add_parser(name, help=what, description=what.capitalize() + ".")
+        sub.set_defaults(command=command)
+        if name != "run":
+            sub.add_argument("--json", action="store_true", help="print JSON")
+        if name == "settings":
+            sub.add_argument("--show", action="store_true", help="show them (the default)")
+    return parser
+
+
+def _add_factory(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_subparsers(required=True, metavar="STEP")
+    request = steps.add_parser("request", help="make the keys and a TCG-CSR-IDEVID")
+    request.add_argument("--model", required=True, help="product model")
+    request.add_argument("--serial", required=True, help="product serial number")
+    request.add_argument("--output", type=Path, required=True, help="where to write the request")
+    request.set_defaults(command=_factory_request)
+    install = steps.add_parser("install", help="write both certificates to the TPM")
+    install.add_argument("--idevid", type=Path, required=True, help="IDevID certificate, PEM/DER")
+    install.add_argument("--iak", type=Path, required=True, help="IAK certificate, PEM/DER")
+    install.set_defaults(command=_factory_install)
+    status = steps.add_parser("status", help="say how far this device is manufactured")
+    status.set_defaults(command=_factory_status)
+    for step in (request, install, status):
+        step.add_argument("--json", action="store_true", help="print JSON")
+
+
+# --- manufacture -------------------------------------------------------------------------------
+def _factory_request(settings: Settings, options: argparse.Namespace) -> int:
+    from device_agent import factory
+    from device_agent.main import entropy, open_tpm
+
+    request = factory.make_request(
+        open_tpm(settings), model=options.model, serial=options.serial, entropy=entropy()
+    )
+    _write_file(options.output, request)
+    said = {"output": str(options.output), "bytes": len(request)}
+    _say(options, said, f"wrote {options.output} ({len(request)} bytes)")
+    return OK
+
+
+def _factory_install(settings: Settings, options: argparse.Namespace) -> int:
+    from device_agent import factory
+    from device_agent.main import open_tpm
+
+    factory.install(
+        open_tpm(settings),
+        idevid_chain_der=_read_certificates(options.idevid),
+        iak_chain_der=_read_certificates(options.iak),
+    )
+    return _factory_status(settings, options)
+
+
+def _factory_status(settings: Settings, options: argparse.Namespace) -> int:
+    from device_agent import factory
+    from device_agent.main import open_tpm
+
+    status = factory.status(open_tpm(settings))
+    said = {
+        "keys": [str(role) for role in status.keys],
+        "certificates": [str(role) for role in status.certificates],
+        "ek_certificate": status.ek_certificate,
+        "complete": status.complete,
+    }
+    _say(options, said, _table((name, _word(value)) for name, value in said.items()))
+    return OK if status.complete else DENIED
+
+
+def _read_certificates(path: Path) -> tuple[bytes, ...]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        content = path.read_bytes()
+        if not content.lstrip().startswith(b"-----BEGIN"):
+            return (content,)
+        found = x509.load_pem_x509_certificates(content)
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(f"{path} holds no certificate: {error}") from error
+    return tuple(certificate.public_bytes(Encoding.DER) for certificate in found)
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise SettingsInvalid(f"{path} cannot be written: {error.strerror}") from error
+
+
+# --- the daemon and its single steps -----------------------------------------------------------
+def _run(settings: Settings, _options: argparse.Namespace) -> int:
+    from device_agent.main import open_tpm, run_daemon
+
+    tpm = open_tpm(settings)
+    try:
+        run_daemon(settings, tpm)
+    finally:
+        tpm.close()
+    return OK
+
+
+def _enrol(settings: Settings, options: argparse.Namespace) -> int:
+    from device_agent.main import assemble, enrol_now, open_tpm
+
+    credential = enrol_now(assemble(settings, open_tpm(settings)))
+    until = credential.not_after.isoformat()
+    _say(
+        options,
+        {"device_id": credential.device_id, "not_after": until},
+        f"enrolled as {credential.device_id}, certificate until {until}",
+    )
+    return OK
+
+
+def _attest(settings: Settings, options: argparse.Namespace) -> int:
+    from device_agent.main import assemble, attest_now, open_tpm
+
+    reply = attest_now(assemble(settings, open_tpm(settings)))
+    words = [f"{reply.status}: {'allowed' if reply.allowed else 'denied'}", *reply.reasons]
+    _say(options, _reply_document(reply), "\n  ".join(words))
+    return OK if reply.allowed else DENIED
+
+
+def _reply_document(reply: EvidenceReply) -> dict[str, object]:
+    return {
+        "status": reply.status,
+        "allow": reply.allowed,
+        "reasons": list(reply.reasons),
+        "result": reply.result,
+    }
+
+
+def _status(settings: Settings, options: argparse.Namespace) -> int:
+    from device_agent.state.files import StateFile
+
+    store = StateFile(Path(settings.state.directory))
+    saved = store.load()
+    if saved is None:
+        _say(options, {"phase": None}, f"no state in {store.path}: the daemon has not run yet")
+        return OK
+    document = _status_document(saved)
+    verdict = saved.verdict
+    lines = [
+        ("phase", saved.phase),
+        ("device", saved.credential.device_id if saved.credential else "not enrolled"),
+        ("certificate until", _time(saved.credential.not_after if saved.credential else None)),
+        ("verdict", _verdict_words(verdict)),
+        *(("reason", reason) for reason in (verdict.reasons if verdict else ())),
+        ("judged at", _time(verdict.at if verdict else None)),
+        ("fault", f"{saved.fault.code}: {saved.fault.reason}" if saved.fault else "none"),
+        ("written at", _time(saved.saved_at)),
+    ]
+    _say(options, document, _table(lines))
+    return OK
+
+
+def _status_document(saved: SavedState) -> dict[str, object]:
+    credential, verdict, fault = saved.credential, saved.verdict, saved.fault
+    return {
+        "phase": saved.phase,
+        "device_id": credential.device_id if credential else None,
+        "not_after": _time(credential.not_after) if credential else None,
+        "verdict": None
+        if verdict is None
+        else {
+            "status": verdict.status,
+            "allow": verdict.allowed,
+            "reasons": list(verdict.reasons),
+            "result": verdict.result,
+            "at": verdict.at.isoformat(),
+        },
+        "fault": None
+        if fault is None
+        else {"code": str(fault.code), "reason": fault.reason, "at": fault.at.isoformat()},
+        "saved_at": saved.saved_at.isoformat(),
+    }
+
+
+def _check(settings: Settings, options: argparse.Namespace) -> int:
+    from device_agent.doctor import Grade
+    from device_agent.main import assemble, examine_now, open_tpm
+
+    parts: Parts = assemble(settings, open_tpm(settings))
+    checks = examine_now(parts)
+    rows = []
+    for check in checks:
+        rows.append((f"{check.grade:<4}  {check.name}", check.reason))
+        if check.mend and check.grade is not Grade.OK:
+            rows.append(("", f"-> {check.mend}"))
+    _say(options, [asdict(check) for check in checks], _table(rows))
+    return DENIED if any(check.grade is Grade.FAIL for check in checks) else OK
+
+
+def _settings(settings: Settings, options: argparse.Namespace) -> int:
+    shown = show_settings(settings)
+    rows = ((item.key, f"{_toml(item.value)}  # {item.origin}; {item.what}") for item in shown)
+    _say(
+        options,
+        [asdict(item) for item in shown],
+        "\n".join(f"{key} = {rest}" for key, rest in rows),
+    )
+    return OK
+
+
+# --- words -------------------------------------------------------------------------------------
+def _say(options: argparse.Namespace, document: object, text: str) -> None:
+    print(json.dumps(document, indent=2) if options.json else text)
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    lines = list(rows)
+    width = max((len(name) for name, _ in lines), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "none"
+    return (
+        {True: "yes", False: "no"}.get(value is True, "") if isinstance(value, bool) else str(value)
+    )
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value)
+
+
+def _time(moment: datetime | None) -> str:
+    return "-" if moment is None else moment.isoformat(timespec="seconds")
+
+
+def _verdict_words(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "none yet"
+    return f"{verdict.status}, {'allowed' if verdict.allowed else 'denied'}"

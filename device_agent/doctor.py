@@ -1,0 +1,293 @@
+"""``device-agent check``: every prerequisite with a verdict, a reason and a mend.
+
+Looks, and changes nothing but a probe file in the state directory. Each check stands alone: one
+that cannot be made because an earlier one failed is left out, not guessed.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Protocol
+
+from cryptography import x509
+
+from attestation.errors import AttestationError
+from attestation.tpm.public import parse_public
+from device_agent.collector import Sources
+from device_agent.errors import DeviceAgentError, VerifierRefused
+from device_agent.lifecycle import Credential
+from device_agent.ports import KeyRole, Tpm, TpmStatus
+from device_agent.settings import MqttSettings, Settings
+from device_agent.transport.client import server_context
+
+_SKEW_WARN: Final = timedelta(seconds=30)
+_SKEW_FAIL: Final = timedelta(minutes=5)
+_EXPIRY_WARN: Final = timedelta(days=7)
+_PROBE_NAME: Final = ".probe"
+
+
+class Grade(StrEnum):
+    """How one check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One prerequisite.
+
+    Attributes:
+        name: What was looked at.
+        grade: ``ok``, ``warn`` (works, but look) or ``fail``.
+        reason: What was seen.
+        mend: What to do; empty when nothing need be done.
+    """
+
+    name: str
+    grade: Grade
+    reason: str
+    mend: str = ""
+
+
+class Prober(Protocol):
+    """The verifier as far as the doctor needs it."""
+
+    def probe(self, role: KeyRole | None) -> tuple[datetime | None, str]:
+        """Return the verifier's clock and the TLS version."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patient:
+    """What is examined.
+
+    Attributes:
+        settings: The effective settings.
+        sources: TPM, firmware log and host facts.
+        verifier: The verifier.
+        credential: The LDevID certificate of the state file, if any.
+        tls_self_test: Raises if TLS with a TPM key cannot work here.
+        now: The wall clock.
+    """
+
+    settings: Settings
+    sources: Sources
+    verifier: Prober
+    credential: Credential | None
+    tls_self_test: Callable[[], object]
+    now: Callable[[], datetime]
+
+
+def examine(patient: Patient) -> tuple[Check, ...]:
+    """Make every check, in the order in which one would mend them."""
+    checks = list(_tpm(patient.sources.tpm))
+    checks.append(_firmware_log(patient))
+    checks.append(_state_directory(Path(patient.settings.state.directory)))
+    checks.append(_tls_seam(patient.tls_self_test))
+    checks.extend(_verifier(patient))
+    checks.append(_enrolled(patient))
+    checks.append(_broker(patient.settings.mqtt))
+    return tuple(checks)
+
+
+def _failed(name: str, error: DeviceAgentError, mend: str) -> Check:
+    return Check(name=name, grade=Grade.FAIL, reason=f"{error.code}: {error.reason}", mend=mend)
+
+
+def _tpm(tpm: Tpm) -> Iterator[Check]:
+    try:
+        status = tpm.status()
+    except DeviceAgentError as error:
+        yield _failed("tpm", error, "check tpm.tcti, the device node and group tss")
+        return
+    yield Check(
+        name="tpm",
+        grade=Grade.OK,
+        reason=f"{status.manufacturer.strip()}, firmware {status.firmware_version:#018x}",
+    )
+    yield _lockout(status)
+    yield _banks(status)
+    for role in KeyRole:
+        try:
+            yield from _key(tpm, role)
+        except DeviceAgentError as error:
+            yield _failed(f"key {role}", error, "see the reason")
+
+
+def _lockout(status: TpmStatus) -> Check:
+    seen = f"{status.lockout_counter} of {status.max_auth_fail} failed authorisations"
+    if status.in_lockout:
+        return Check(
+            name="tpm lockout",
+            grade=Grade.FAIL,
+            reason=f"dictionary-attack lockout is in force ({seen})",
+            mend="wait for the TPM to forgive, or tpm2_dictionarylockout with the lockout password",
+        )
+    grade = Grade.WARN if status.lockout_counter else Grade.OK
+    return Check(name="tpm lockout", grade=grade, reason=seen)
+
+
+def _banks(status: TpmStatus) -> Check:
+    banks = ", ".join(status.banks) or "none"
+    if "sha256" in status.banks or "sha384" in status.banks:
+        return Check(name="tpm banks", grade=Grade.OK, reason=f"PCR banks: {banks}")
+    return Check(
+        name="tpm banks",
+        grade=Grade.FAIL,
+        reason=f"PCR banks: {banks}; SHA-1 alone is not accepted",
+        mend="allocate the SHA-256 bank (firmware setup, or tpm2_pcrallocate) and restart",
+    )
+
+
+def _key(tpm: Tpm, role: KeyRole) -> Iterator[Check]:
+    if not tpm.has_key(role):
+        late = role is KeyRole.LDEVID
+        yield Check(
+            name=f"key {role}",
+            grade=Grade.WARN if late else Grade.FAIL,
+            reason="not in the TPM",
+            mend="enrolment makes it" if late else f"device-agent factory, or tpm.{role}_handle",
+        )
+        return
+    yield Check(name=f"key {role}", grade=Grade.OK, reason="in the TPM")
+    if role is not KeyRole.LDEVID:
+        yield _manufacturer_certificate(tpm, role)
+
+
+def _manufacturer_certificate(tpm: Tpm, role: KeyRole) -> Check:
+    name, mend = f"certificate {role}", "device-agent factory install"
+    der = tpm.certificate(role)
+    if der is None:
+        return Check(name=name, grade=Grade.FAIL, reason="not in NV", mend=mend)
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        same = parse_public(tpm.public_area(role)).key == certificate.public_key()
+    except (ValueError, AttestationError) as error:
+        return Check(name=name, grade=Grade.FAIL, reason=f"cannot be read: {error}", mend=mend)
+    if not same:
+        reason = "is for another key than the one in this TPM"
+        return Check(name=name, grade=Grade.FAIL, reason=reason, mend=mend)
+    subject = certificate.subject.rfc4514_string()
+    return Check(name=name, grade=Grade.OK, reason=f"{subject}, for this TPM's key")
+
+
+def _firmware_log(patient: Patient) -> Check:
+    try:
+        log = patient.sources.firmware_log.read()
+    except DeviceAgentError as error:
+        return _failed("firmware log", error, "see docs/install.md on the right to read it")
+    if log is None:
+        return Check(
+            name="firmware log",
+            grade=Grade.WARN,
+            reason="there is none; the verifier can judge PCR values only as a whole",
+            mend="mount securityfs, or set evidence.firmware_log",
+        )
+    return Check(name="firmware log", grade=Grade.OK, reason=f"{len(log)} bytes")
+
+
+def _state_directory(directory: Path) -> Check:
+    probe = directory / _PROBE_NAME
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe.write_bytes(b"probe")
+        probe.unlink()
+    except OSError as error:
+        return Check(
+            name="state directory",
+            grade=Grade.FAIL,
+            reason=f"{directory}: {error.strerror}",
+            mend="free space, or give the directory to the daemon's user",
+        )
+    return Check(name="state directory", grade=Grade.OK, reason=f"{directory} is writable")
+
+
+def _tls_seam(self_test: Callable[[], object]) -> Check:
+    try:
+        self_test()
+    except DeviceAgentError as error:
+        return _failed("tls seam", error, "use a Python whose ssl links the system's libcrypto 3")
+    return Check(name="tls seam", grade=Grade.OK, reason="a TPM key can sign TLS here")
+
+
+def _verifier(patient: Patient) -> Iterator[Check]:
+    before = patient.now()
+    try:
+        theirs, tls = patient.verifier.probe(None)
+    except VerifierRefused:
+        # It refused us for want of a certificate, so it proved itself and is there.
+        yield Check(name="verifier", grade=Grade.OK, reason="reachable and trusted")
+        return
+    except DeviceAgentError as error:
+        yield _failed("verifier", error, "check verifier.url, verifier.ca_file and the network")
+        return
+    yield Check(name="verifier", grade=Grade.OK, reason=f"reachable and trusted ({tls})")
+    if theirs is not None:
+        yield _clock(before, theirs)
+
+
+def _clock(ours: datetime, theirs: datetime) -> Check:
+    skew = abs(ours - theirs)
+    grade = Grade.OK
+    if skew > _SKEW_WARN:
+        grade = Grade.FAIL if skew > _SKEW_FAIL else Grade.WARN
+    return Check(
+        name="clock",
+        grade=grade,
+        reason=f"{skew.total_seconds():.0f} s from the verifier's",
+        mend="" if grade is Grade.OK else "let NTP set the clock; certificates depend on it",
+    )
+
+
+def _enrolled(patient: Patient) -> Check:
+    credential = patient.credential
+    if credential is None:
+        return Check(
+            name="enrolment",
+            grade=Grade.WARN,
+            reason="not enrolled",
+            mend="start the daemon, or device-agent enrol",
+        )
+    left = credential.not_after - patient.now()
+    words = f"{credential.device_id}, certificate until {credential.not_after.isoformat()}"
+    if left <= timedelta(0):
+        return Check(
+            name="enrolment", grade=Grade.FAIL, reason=f"{words}: over", mend="device-agent enrol"
+        )
+    soon = left < min(_EXPIRY_WARN, (credential.not_after - credential.obtained_at) / 4)
+    return Check(
+        name="enrolment",
+        grade=Grade.WARN if soon else Grade.OK,
+        reason=words,
+        mend="the daemon should have renewed it; is it running?" if soon else "",
+    )
+
+
+def _broker(mqtt: MqttSettings) -> Check:
+    if not mqtt.enabled:
+        return Check(name="mqtt", grade=Grade.OK, reason="not enabled")
+    place = f"{mqtt.host}:{mqtt.port}"
+    try:
+        context = server_context(mqtt.ca_file, "mqtt.ca_file")
+        with (
+            socket.create_connection((mqtt.host, mqtt.port), timeout=5) as raw,
+            context.wrap_socket(raw, server_hostname=mqtt.host) as tls,
+        ):
+            reason = f"{place} reachable and trusted ({tls.version()})"
+    except DeviceAgentError as error:
+        return _failed("mqtt", error, "correct mqtt.ca_file")
+    except OSError as error:
+        return Check(
+            name="mqtt",
+            grade=Grade.FAIL,
+            reason=f"{place}: {error.strerror or error}",
+            mend="check mqtt.host, mqtt.port, mqtt.ca_file and the broker",
+        )
+    return Check(name="mqtt", grade=Grade.OK, reason=reason)

@@ -1,0 +1,392 @@
+"""Composition root: settings in, wired daemon out. Owns the clocks, the dice and the signals.
+
+The only file that constructs adapters; every command of ``device_agent.cli`` gets its parts here.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from attestation.tpm.templates import KeyTemplate
+from device_agent import telemetry
+from device_agent.collector import Sources
+from device_agent.doctor import Check, Patient, examine
+from device_agent.errors import SettingsInvalid, StateCorrupt, StateUnwritable
+from device_agent.lifecycle import Credential, Pacing, Verdict
+from device_agent.loop import Clock, DaemonLoop, Identity, attest_once, enrol_once
+from device_agent.notify import SystemdNotifier, watchdog_interval_s
+from device_agent.ports import EvidenceReply, KeyRole, Publisher, Tpm
+from device_agent.settings import Settings, require_verifier
+from device_agent.sources.firmware_log import FirmwareLogFile
+from device_agent.sources.host import HostFacts
+from device_agent.state.files import SavedState, StateFile, StateHeld
+from device_agent.transport.backoff import Backoff
+from device_agent.transport.client import HttpsVerifier, server_context
+from device_agent.transport.identities import TlsIdentities
+
+if TYPE_CHECKING:
+    from device_agent.mqtt.publisher import BrokerReport, BrokerState
+    from device_agent.tpm.adapter import EsapiTpm
+
+_DISTRIBUTION: Final = "device-attestation"
+
+
+def agent_version() -> str:
+    """Return this package's version; ``unknown`` when run without being installed."""
+    try:
+        return version(_DISTRIBUTION)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def wall_clock() -> datetime:
+    """Return the moment (UTC)."""
+    return datetime.now(UTC)
+
+
+def elapsed_s() -> float:
+    """Return seconds on the clock that never goes back and counts sleep (CLOCK_BOOTTIME)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class StopSignal:
+    """SIGTERM and SIGINT as a wait that ends early; a pipe, so that no signal is ever lost."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stopped = False
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Catch the signals while the context lasts."""
+        before = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, was in before.items():
+                signal.signal(number, was)
+
+    def pause(self, seconds: float) -> bool:
+        """Wait so many seconds; True at once when the daemon shall stop."""
+        if not self._stopped:
+            select.select([self._reading], [], [], max(0.0, seconds))
+        return self._stopped
+
+    def stop(self) -> None:
+        """Ask to stop; safe in a signal's callback and from another thread."""
+        self._stopped = True
+        with suppress(BlockingIOError):
+            os.write(self._writing, b"x")
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self.stop()
+
+
+class LdevidIdentity:
+    """Implements :class:`device_agent.loop.Identity`: the verifier's LDevID door and the broker.
+
+    Args:
+        settings: For ``[mqtt]``.
+        identities: Where the credential goes.
+        verifier: Whose LDevID connection must change with it.
+        facts: What each status document holds.
+        report: Told of the broker's changes.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        identities: TlsIdentities,
+        verifier: HttpsVerifier,
+        facts: Mapping[str, object],
+        report: BrokerReport,
+    ) -> None:
+        self._mqtt = settings.mqtt
+        self._identities = identities
+        self._verifier = verifier
+        self._facts = facts
+        self._report = report
+
+    def use(self, credential: Credential | None) -> Publisher | None:
+        """Speak with this certificate from now on; None to fall silent."""
+        self._identities.credential = credential
+        self._verifier.forget(KeyRole.LDEVID)
+        if credential is None or not self._mqtt.enabled:
+            return None
+        from device_agent.mqtt.publisher import Broker, MqttPublisher  # noqa: PLC0415 - if enabled
+
+        context = server_context(self._mqtt.ca_file, "mqtt.ca_file")
+        self._identities.dress(context, KeyRole.LDEVID)
+        return MqttPublisher(
+            broker=Broker(
+                host=self._mqtt.host,
+                port=self._mqtt.port,
+                prefix=self._mqtt.prefix,
+                keepalive_s=self._mqtt.keepalive_s,
+                will_delay_s=self._mqtt.will_delay_s,
+            ),
+            device=credential.device_id,
+            context=context,
+            facts=self._facts,
+            report=self._report,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The wired parts that the commands share."""
+
+    settings: Settings
+    sources: Sources
+    host: HostFacts
+    verifier: HttpsVerifier
+    identities: TlsIdentities
+    store: StateFile
+    intermediates: tuple[bytes, ...]
+
+
+def open_tpm(settings: Settings) -> EsapiTpm:
+    """Return the TPM of the settings; nothing is opened before it is first used.
+
+    Raises:
+        SettingsInvalid: If TCTI or handles are wrong.
+    """
+    from device_agent.tpm.adapter import EsapiTpm  # noqa: PLC0415 - libtss2 only when needed
+    from device_agent.tpm.layout import TpmLayout  # noqa: PLC0415
+
+    given = settings.tpm
+    layout = TpmLayout(
+        template=KeyTemplate(given.template),
+        srk_handle=given.srk_handle,
+        idevid_handle=given.idevid_handle,
+        iak_handle=given.iak_handle,
+        ldevid_handle=given.ldevid_handle,
+        idevid_certificate_nv=given.idevid_certificate_nv,
+        iak_certificate_nv=given.iak_certificate_nv,
+    )
+    return EsapiTpm(given.tcti, layout=layout)
+
+
+def read_chain(path: str) -> tuple[bytes, ...]:
+    """Return the certificates of a PEM file as DER; none for an empty path.
+
+    Raises:
+        SettingsInvalid: If the file cannot be read or holds no certificate.
+    """
+    if not path:
+        return ()
+    try:
+        certificates = x509.load_pem_x509_certificates(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(f"tpm.chain_file {path} cannot be used: {error}") from error
+    return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+
+
+def assemble(settings: Settings, tpm: Tpm) -> Parts:
+    """Wire the parts that talk to the verifier.
+
+    Raises:
+        SettingsInvalid: If the settings name no verifier, or a file that cannot be used.
+    """
+    from device_agent.tpm.tls import use_tpm_key  # noqa: PLC0415 - libssl only when needed
+
+    require_verifier(settings)
+    server_context(settings.verifier.ca_file, "verifier.ca_file")
+    if settings.mqtt.enabled:
+        server_context(settings.mqtt.ca_file, "mqtt.ca_file")
+    intermediates = read_chain(settings.tpm.chain_file)
+    identities = TlsIdentities(tpm, intermediates, use_tpm_key)
+    log_path = settings.evidence.firmware_log
+    host = HostFacts(agent_version=agent_version())
+    return Parts(
+        settings=settings,
+        sources=Sources(
+            tpm=tpm, firmware_log=FirmwareLogFile(Path(log_path) if log_path else None), host=host
+        ),
+        host=host,
+        verifier=HttpsVerifier(
+            url=settings.verifier.url,
+            ca_file=settings.verifier.ca_file,
+            dress=identities.dress,
+            connect_timeout_s=settings.verifier.connect_timeout_s,
+            read_timeout_s=settings.verifier.read_timeout_s,
+        ),
+        identities=identities,
+        store=StateFile(Path(settings.state.directory)),
+        intermediates=intermediates,
+    )
+
+
+def pacing_of(settings: Settings) -> Pacing:
+    """Return the daemon's schedules from the settings."""
+    return Pacing(
+        backoff=Backoff(base_s=settings.retry.base_s, cap_s=settings.retry.cap_s),
+        refused_s=settings.retry.refused_s,
+        interval_min_s=settings.evidence.interval_min_s,
+        interval_max_s=settings.evidence.interval_max_s,
+        renew_before=timedelta(seconds=settings.retry.renew_before_s),
+    )
+
+
+def run_daemon(settings: Settings, tpm: Tpm, stop: StopSignal | None = None) -> None:
+    """Run the daemon until SIGTERM.
+
+    Raises:
+        SettingsInvalid: If the settings cannot work.
+        StateHeld: If another device-agent holds the state directory.
+    """
+    log = telemetry.open_log(settings.log.level, settings.log.format)
+    parts = assemble(settings, tpm)
+    stop = stop or StopSignal()
+    notifier = SystemdNotifier(os.environ)
+    facts = {"boot_id": parts.host.boot_id, "fw": f"device-agent {agent_version()}"}
+    identity: Identity = LdevidIdentity(
+        settings=settings,
+        identities=parts.identities,
+        verifier=parts.verifier,
+        facts=facts,
+        report=_broker_report(log),
+    )
+    loop = DaemonLoop(
+        sources=parts.sources,
+        verifier=parts.verifier,
+        identity=identity,
+        store=parts.store,
+        notifier=notifier,
+        clock=Clock(
+            wall=wall_clock,
+            elapsed_s=elapsed_s,
+            jitter=random.SystemRandom().random,
+            pause=stop.pause,
+        ),
+        pacing=pacing_of(settings),
+        log=log,
+        intermediates=parts.intermediates,
+        watchdog_s=watchdog_interval_s(os.environ),
+    )
+    try:
+        parts.store.claim()
+    except StateHeld:
+        raise
+    except StateUnwritable as error:
+        # A full or read-only disk is no reason to stop attesting.
+        log.warning(telemetry.STATE_UNWRITABLE, reason=error.reason)
+    try:
+        with stop.installed():
+            log.info(telemetry.DAEMON_STARTED, version=agent_version(), pid=os.getpid())
+            loop.run()
+    finally:
+        parts.verifier.close()
+        parts.store.release()
+        notifier.close()
+    log.info(telemetry.DAEMON_STOPPED)
+
+
+def _broker_report(log: telemetry.Log) -> BrokerReport:
+    def report(state: BrokerState, reason: str) -> None:
+        write: Callable[..., object] = log.warning
+        event = telemetry.BROKER_LOST
+        if state == "connected":
+            write, event = log.info, telemetry.BROKER_CONNECTED
+        elif state == "refused":
+            event = telemetry.BROKER_REFUSED
+        write(event, reason=reason)
+
+    return report
+
+
+def enrol_now(parts: Parts) -> Credential:
+    """Enrol once and write the state file (``device-agent enrol``).
+
+    Raises:
+        DeviceAgentError: If any part fails.
+    """
+    with _claimed(parts) as saved:
+        reply = enrol_once(parts.sources, parts.verifier, parts.intermediates)
+        credential = Credential(
+            device_id=reply.device_id,
+            certificate_chain_pem=reply.certificate_chain_pem,
+            obtained_at=wall_clock(),
+            not_after=reply.not_after,
+        )
+        parts.store.save(
+            replace(saved, credential=credential, saved_at=wall_clock(), phase="attesting")
+        )
+    return credential
+
+
+def attest_now(parts: Parts) -> EvidenceReply:
+    """Attest once and write the state file (``device-agent attest``).
+
+    Raises:
+        TpmKeyMissing: If the device is not enrolled.
+        DeviceAgentError: If any other part fails.
+    """
+    with _claimed(parts) as saved:
+        parts.identities.credential = saved.credential
+        challenge = parts.verifier.challenge()
+        reply = attest_once(parts.sources, parts.verifier, challenge, whole_log=True)
+        verdict = Verdict(
+            status=reply.status,
+            allowed=reply.allowed,
+            reasons=reply.reasons,
+            result=reply.result,
+            at=wall_clock(),
+        )
+        parts.store.save(replace(saved, verdict=verdict, saved_at=wall_clock()))
+    return reply
+
+
+@contextmanager
+def _claimed(parts: Parts) -> Iterator[SavedState]:
+    """Hold the state directory, so that no daemon answers challenges at the same time."""
+    parts.store.claim()
+    try:
+        yield parts.store.load() or SavedState(phase="unenrolled", saved_at=wall_clock())
+    finally:
+        parts.verifier.close()
+        parts.store.release()
+
+
+def examine_now(parts: Parts) -> tuple[Check, ...]:
+    """Make every check of ``device-agent check``."""
+    from device_agent.tpm.tls import self_test  # noqa: PLC0415 - libssl only when needed
+
+    try:
+        saved = parts.store.load()
+    except (StateCorrupt, StateUnwritable):
+        saved = None
+    return examine(
+        Patient(
+            settings=parts.settings,
+            sources=parts.sources,
+            verifier=parts.verifier,
+            credential=saved.credential if saved else None,
+            tls_self_test=self_test,
+            now=wall_clock,
+        )
+    )
+
+
+def entropy() -> bytes:
+    """Return 16 random bytes."""
+    return secrets.token_bytes(16)
