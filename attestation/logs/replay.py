@@ -193,8 +193,8 @@ def check_event_contents(
 ) -> tuple[Contradiction, ...]:
     """Hold the content of each data-hash event against its digest in ``bank`` (PFP 10.4).
 
-    Which types are checked was measured over the 39 logs that parse in ``tests/data`` (digests that are
-    the hash of the content / all digests of that type, over all banks):
+    Which types are checked was measured over the 39 logs of ``tests/data`` that parse (digests
+    that are the hash of the content / all digests of that type, over all banks):
 
     ==============================  =========  ==================================================
     type                            holds      checked

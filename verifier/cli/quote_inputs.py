@@ -13,9 +13,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from attestation.algorithms import hash_by_label
 from attestation.errors import MalformedInput, Unsupported
 from attestation.pcr import PCR_COUNT, PcrBanks
+from attestation.reader import Reader
 from attestation.refusals import RefusalCode
+from attestation.tpm.constants import KeyType
 from attestation.tpm.public import TpmPublic, parse_public_any
 
+_KEY_TYPES: Final = frozenset(int(kind) for kind in KeyType)
 _PEM: Final = b"-----BEGIN "
 _INDEX: Final = re.compile(r"0|[1-9][0-9]?")
 _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
@@ -28,6 +31,15 @@ def load_ak(raw: bytes) -> TpmPublic | ec.EllipticCurvePublicKey | rsa.RSAPublic
         InputError: If it is none of these, or a key of another kind.
     """
     if not raw.startswith(_PEM):
+        reader = Reader(raw, "TPM2B_PUBLIC or TPMT_PUBLIC")
+        first = reader.u16("size or type")
+        if first != reader.remaining and first not in _KEY_TYPES:
+            raise MalformedInput(
+                RefusalCode.KEY_MALFORMED,
+                f"the AK starts with 0x{first:04x}, which is neither the size of what follows nor "
+                "the type of a signing key; wanted PEM, TPM2B_PUBLIC or TPMT_PUBLIC, whole",
+                structure=reader.structure,
+            )
         return parse_public_any(raw)
     try:
         key = load_pem_public_key(raw)
