@@ -32,6 +32,8 @@ PLANTED = {
     "pure": ("attestation/tpm/attest.py", "time"),
     "tpm-stack": ("device_agent/notify.py", "tpm2_pytss"),
     "database": ("verifier/ports.py", "sqlalchemy"),
+    "agent-wiring": ("device_agent/loop.py", "device_agent.sources.host"),
+    "verifier-wiring": ("verifier/cli/offline.py", "verifier.store.tables"),
     "cbor": ("device_agent/notify.py", "cbor2"),
 }
 
