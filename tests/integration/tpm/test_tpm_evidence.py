@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,14 +14,16 @@ from attestation.tpm.public import parse_public, require_attestation_key, requir
 from attestation.tpm.signature import verify_attest
 from attestation.tpm.templates import KeyTemplate
 from deploy.demo.swtpm import SoftwareTpm
-from device_agent.errors import TpmRefused
+from device_agent.errors import TpmBusy, TpmRefused
 from device_agent.ports import KeyRole
 from device_agent.tpm.adapter import EsapiTpm
 from device_agent.tpm.layout import TpmLayout
+from tests.simulators.tpm_line import TpmLine
 
 pytestmark = pytest.mark.tpm
 
 SHA256 = HashAlgorithm.SHA256
+PCR_READ = 0x17E
 SELECTIONS = parse_selection("sha256:0,1,2,3,4,5,6,7,8,9,11,14+sha1:0,4")
 QUALIFYING = hashlib.sha256(b"qualifying").digest()
 
@@ -85,31 +86,35 @@ def test_p384_keys_quote_and_certify_too(swtpm: SoftwareTpm) -> None:
 
 
 def test_pcr_values_come_from_one_moment_while_pcrs_move(tpm: EsapiTpm, swtpm: SoftwareTpm) -> None:
-    # PCRs 0 and 14 are always extended one after the other with the same digests: at any single
-    # moment PCR 14 is as far as PCR 0, or one step behind it.
-    chain = [bytes(32)]
-    for _ in range(300):
-        chain.append(extend(SHA256, chain[-1], bytes(32)))
-    stop = threading.Event()
-
-    def boot() -> None:
-        for _ in range(300):
-            for pcr in (0, 14):
-                swtpm.extend(pcr, {SHA256: bytes(32)})
-            if stop.wait(0.004):
-                return
-
     selections = parse_selection("sha256:0,1,2,3,4,5,6,7,8,9,14")
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(boot)
-        steps = []
-        for _ in range(40):
-            values = tpm.read_pcrs(selections)[SHA256]
-            steps.append((chain.index(values[0]), chain.index(values[14])))
-        stop.set()
-        running.result()
-    assert all(first - last in {0, 1} for first, last in steps)
-    assert steps[0] != steps[-1]
+    with TpmLine(swtpm) as line:
+        behind_the_line = EsapiTpm(line.tcti)
+
+        def extend_between_the_first_two_reads(code: int) -> None:
+            if code == PCR_READ and line.commands.count(PCR_READ) == 2:
+                for pcr in (0, 14):
+                    swtpm.extend(pcr, {SHA256: bytes(32)})
+
+        line.interrupt = extend_between_the_first_two_reads
+        values = behind_the_line.read_pcrs(selections)[SHA256]
+        behind_the_line.close()
+    moved = extend(SHA256, bytes(32), bytes(32))
+    assert (values[0], values[14]) == (moved, moved)
+    assert line.commands.count(PCR_READ) == 4
+
+
+def test_pcrs_that_never_rest_are_reported_as_busy(tpm: EsapiTpm, swtpm: SoftwareTpm) -> None:
+    with TpmLine(swtpm) as line:
+        behind_the_line = EsapiTpm(line.tcti)
+
+        def extend_before_each_read(code: int) -> None:
+            if code == PCR_READ:
+                swtpm.extend(14, {SHA256: bytes(32)})
+
+        line.interrupt = extend_before_each_read
+        with pytest.raises(TpmBusy, match="extended during each of"):
+            behind_the_line.read_pcrs(parse_selection("sha256:0,1,2,3,4,5,6,7,8,9"))
+        behind_the_line.close()
 
 
 def test_a_bank_that_is_not_allocated_is_refused_by_name(endorsed_swtpm: SoftwareTpm) -> None:
