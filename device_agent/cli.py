@@ -312,9 +312,9 @@ def _table(rows: Iterable[tuple[str, str]]) -> str:
 def _word(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(item) for item in value) or "none"
-    return (
-        {True: "yes", False: "no"}.get(value is True, "") if isinstance(value, bool) else str(value)
-    )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def _toml(value: object) -> str:

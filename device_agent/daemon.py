@@ -254,14 +254,12 @@ def _attestation_failed(state: State, event: Failed, moment: Moment, pacing: Pac
         return _attest(replace(state, rechallenged=True), moment)
     if event.code in CREDENTIAL_FAULTS:
         bare = replace(state, credential=None, renew_at=None, log_known=False)
-        following = (
-            _enrol(replace(bare, reenrolled=True))
-            if not state.reenrolled
-            else _back_off(bare, event, moment, pacing, resume=Phase.ENROLLING)
-        )
-        return replace(
-            following, actions=(UseCredential(credential=None), Save(), *following.actions)
-        )
+        if state.reenrolled:
+            following = _back_off(bare, event, moment, pacing, resume=Phase.ENROLLING)
+        else:
+            following = _enrol(replace(bare, reenrolled=True))
+            following = replace(following, actions=(Save(), *following.actions))
+        return replace(following, actions=(UseCredential(credential=None), *following.actions))
     return _back_off(state, event, moment, pacing, resume=Phase.ATTESTING)
 
 
