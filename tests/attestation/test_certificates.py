@@ -181,8 +181,10 @@ def test_a_subject_without_exactly_one_serial_number_is_refused(serials) -> None
         assert seen.code is RefusalCode.CERTIFICATE_PROFILE_WRONG
 
 
-def test_a_serial_number_may_have_64_characters() -> None:
+def test_a_serial_number_has_at_most_64_characters() -> None:
     assert device_serial(parse_certificate(issue(serials=("S" * 64,)))) == "S" * 64
+    seen = refusal(device_serial, issue(serials=("S" * 65,)))
+    assert seen.code is RefusalCode.CERTIFICATE_PROFILE_WRONG
 
 
 @pytest.mark.parametrize(
@@ -231,12 +233,15 @@ def test_bytes_after_a_certificate_are_refused() -> None:
 
 
 def test_a_version_1_certificate_is_refused() -> None:
-    der = issue(serials=("S",), names=(), ca=None, key_usage_absent=True)
-    v1 = bytearray(der)
-    at = v1.index(b"\xa0\x03\x02\x01\x02")
-    v1[at + 4] = 0
-    with pytest.raises(MalformedInput):
-        parse_certificate(bytes(v1))
+    der = issue(names=(), ca=None, key_usage_absent=True)
+    signed = x509.load_der_x509_certificate(der).tbs_certificate_bytes
+    version = b"\xa0\x03\x02\x01\x02"
+    assert signed[3:8] == version
+    rest = der[der.index(signed) + len(signed) :]
+    content = b"\x30\x81" + bytes([len(signed) - 8]) + signed[8:] + rest
+    v1 = b"\x30\x82" + len(content).to_bytes(2) + content
+    with pytest.raises(MalformedInput, match="version is v1"):
+        parse_certificate(v1)
 
 
 def test_an_extension_given_twice_is_refused_at_once() -> None:

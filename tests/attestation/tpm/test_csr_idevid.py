@@ -202,7 +202,7 @@ def test_a_weak_or_unknown_hash_is_refused(hash_id: int, size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 32, 64, 0xFFFFFFFF])
 def test_a_hash_of_another_size_is_refused(size: int) -> None:
-    with pytest.raises(MalformedInput):
+    with pytest.raises(MalformedInput, match="hashSz"):
         parse_content(CONTENT[:8] + struct.pack(">I", size) + CONTENT[12:])
 
 

@@ -200,6 +200,13 @@ def test_a_point_of_another_curve_is_refused() -> None:
     assert refusal(ecc_public(P384, curve=3)).code is RefusalCode.TOO_LARGE
 
 
+def test_a_coordinate_longer_than_its_field_is_refused_even_if_padded_with_zeros() -> None:
+    numbers = P256.public_key().public_numbers()
+    for sizes in ((33, 32), (32, 33)):
+        point = (numbers.x.to_bytes(sizes[0]), numbers.y.to_bytes(sizes[1]))
+        assert refusal(ecc_public(point=point)).code is RefusalCode.TOO_LARGE
+
+
 @pytest.mark.parametrize("modulus", [b"", b"IAK", b"\x7f" + b"\xff" * 255, b"\x01" + bytes(256)])
 def test_a_modulus_of_another_size_is_refused(modulus: bytes) -> None:
     assert refusal(rsa_public(modulus=modulus)).code is RefusalCode.KEY_MALFORMED

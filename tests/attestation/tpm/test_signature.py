@@ -204,7 +204,7 @@ def test_bytes_after_the_end_are_refused() -> None:
         struct.pack(">HH", 0x18, 0x0B) + sized(bytes(67)) + sized(bytes(32)),
         struct.pack(">HH", 0x18, 0x0B) + sized(bytes(32)) + sized(bytes(67)),
         struct.pack(">HH", 0x14, 0x0B) + sized(bytes(513)),
-        struct.pack(">HH", 0x14, 0x0B) + sized(bytes(4096)),
+        struct.pack(">HH", 0x14, 0x0B) + sized(bytes(256)) + bytes(4096),
     ],
     ids=["r", "s", "RSA", "whole"],
 )
