@@ -23,7 +23,8 @@ class DeviceRecord:
 
     Attributes:
         enrolment: What appraisal needs of it.
-        idevid_sha256: SHA-256 of the IDevID's SubjectPublicKeyInfo; pins the id to one TPM.
+        hardware_serial: The manufacturer's serial number (IDevID subject).
+        idevid_sha256: SHA-256 of the IDevID certificate it enrolled with.
         certificate_sha256: Fingerprint of its current LDevID certificate.
         certificate_not_after: When that certificate ends.
         enrolled_at: When it was (last) enrolled.
@@ -33,6 +34,7 @@ class DeviceRecord:
     """
 
     enrolment: Enrolment
+    hardware_serial: str
     idevid_sha256: bytes
     certificate_sha256: bytes
     certificate_not_after: datetime
@@ -122,10 +124,12 @@ class OutboxRow:
     Attributes:
         number: Order of recording.
         result: The result to be told.
+        revoked_reason: Why the device is revoked now; None if it is not.
     """
 
     number: int
     result: StoredResult
+    revoked_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +232,10 @@ class UnitOfWork(Protocol):
         Raises:
             Conflict: If the row changed since ``record.version`` was read.
         """
+        ...
+
+    def record(self, judgements: Sequence[Judgement]) -> Sequence[bool]:
+        """Write judgements; False where the device's row had moved on."""
         ...
 
     def revoke(self, device: DeviceId, reason: str, at: datetime) -> bool:

@@ -66,10 +66,12 @@ class TrustSettings:
     Attributes:
         manufacturer_roots: PEM files with roots (and intermediates) of device makers.
         trust_domain: SPIFFE trust domain for issued certificates.
+        certificate_days: Days that an issued LDevID certificate lasts.
     """
 
     manufacturer_roots: tuple[str, ...] = ()
     trust_domain: str = "attestation.internal"
+    certificate_days: int = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +81,13 @@ class PolicySettings:
     Attributes:
         appraisal: A packaged policy's name (``linux-server``, ``development``) or a TOML file.
         rego: A Rego file for decisions; empty takes the packaged one.
+        allow_warning: Whether the packaged decision policy allows devices that are *warning*.
         nonce_ttl_s: Seconds a challenge lives; 0 takes the appraisal policy's own value.
     """
 
     appraisal: str = "linux-server"
     rego: str = ""
+    allow_warning: bool = False
     nonce_ttl_s: float = 0.0
 
 
@@ -237,6 +241,10 @@ def _from_text(text: str, kind: object, where: str) -> Value:
             return float(text)
     except ValueError as error:
         raise SettingsInvalid(f"{where} must be {_word(kind)}, not {text!r}") from error
+    if kind is bool:
+        if text.lower() not in {"true", "false"}:
+            raise SettingsInvalid(f"{where} must be true or false, not {text!r}")
+        return text.lower() == "true"
     return text
 
 
@@ -247,6 +255,7 @@ def _check_ranges(settings: Settings, origin: str) -> None:
         "limits.requests_per_s": settings.limits.requests_per_s,
         "limits.burst": settings.limits.burst,
         "limits.connections": settings.limits.connections,
+        "trust.certificate_days": settings.trust.certificate_days,
         "results.history_days": settings.results.history_days,
         "mqtt.queries_per_s": settings.mqtt.queries_per_s,
     }

@@ -20,9 +20,9 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from verifier.keys.jwk import public_jwk, thumbprint
 from verifier.errors import SettingsInvalid
 from verifier.keys.files import read_file, write_secret
+from verifier.keys.jwk import public_jwk, thumbprint
 
 RING_FILE: Final = "keyring.json"
 MIN_NONCE_KEYS: Final = 1

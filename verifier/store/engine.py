@@ -35,7 +35,7 @@ def make_engine(url: str) -> Engine:
     if url.startswith("sqlite"):
         engine = create_engine(
             url,
-            connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "autocommit": True},
+            connect_args={"timeout": BUSY_TIMEOUT_MS / 1000},
             isolation_level="AUTOCOMMIT",
             query_cache_size=500,
         )

@@ -35,10 +35,16 @@ class GroupCommit:
 
     Args:
         record: Writes a group in one transaction (``Store.record``).
+        recorded: Called after each transaction that wrote something.
     """
 
-    def __init__(self, record: Callable[[Sequence[Judgement]], Sequence[bool]]) -> None:
+    def __init__(
+        self,
+        record: Callable[[Sequence[Judgement]], Sequence[bool]],
+        recorded: Callable[[], None],
+    ) -> None:
         self._record = record
+        self._recorded = recorded
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
@@ -104,3 +110,4 @@ class GroupCommit:
             return
         for (judgement, future), written in zip(ready, verdicts, strict=True):
             future.set_result(judgement if written else None)
+        self._recorded()

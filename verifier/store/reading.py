@@ -139,17 +139,22 @@ class Reading:
     def waiting(self, limit: int) -> Sequence[OutboxRow]:
         """Return the oldest undelivered rows in order."""
         query = (
-            select(outbox.c.number, results)
+            select(outbox.c.number, devices.c.revoked_us, devices.c.revoked_reason, results)
             .join(
                 results,
                 and_(results.c.device_id == outbox.c.device_id, results.c.seq == outbox.c.seq),
             )
+            .join(devices, devices.c.device_id == outbox.c.device_id)
             .order_by(outbox.c.number)
             .limit(limit)
         )
         with self._open() as connection:
             return [
-                OutboxRow(number=row.number, result=rows.result_from(row))
+                OutboxRow(
+                    number=row.number,
+                    result=rows.result_from(row),
+                    revoked_reason=row.revoked_reason if row.revoked_us is not None else None,
+                )
                 for row in connection.execute(query)
             ]
 

@@ -42,6 +42,7 @@ def device_columns(record: DeviceRecord) -> Columns:
         "device_id": enrolment.device,
         "ak_public": enrolment.ak_public,
         "ak_name": bytes(enrolment.ak_name),
+        "hardware_serial": record.hardware_serial,
         "idevid_sha256": record.idevid_sha256,
         "anchor_sha256": enrolment.anchor_sha256,
         "endorsed_from_us": to_us(enrolment.endorsed_from),
@@ -89,6 +90,7 @@ def device_from(row: AnyRow) -> DeviceRecord:
     )
     return DeviceRecord(
         enrolment=enrolment,
+        hardware_serial=row.hardware_serial,
         idevid_sha256=bytes(row.idevid_sha256),
         certificate_sha256=bytes(row.certificate_sha256),
         certificate_not_after=from_us(row.certificate_not_after_us),

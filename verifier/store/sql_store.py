@@ -48,12 +48,12 @@ class SqlStore(Reading):
     def work(self) -> Iterator[Work]:
         """Open a transaction: committed at the end, rolled back on an exception."""
         with self._transaction() as connection:
-            yield Work(connection)
+            yield Work(connection, with_outbox=self._with_outbox)
 
     def record(self, judgements: Sequence[Judgement]) -> Sequence[bool]:
         """Write several judgements in one transaction; False where a row had moved on."""
         with self._transaction() as connection:
-            return Work(connection).record(judgements, with_outbox=self._with_outbox)
+            return Work(connection, with_outbox=self._with_outbox).record(judgements)
 
     def delivered(self, numbers: Sequence[int]) -> None:
         """Forget rows that the broker has acknowledged."""

@@ -42,6 +42,7 @@ devices: Final = Table(
     Column("device_id", String(63), primary_key=True),
     Column("ak_public", LargeBinary, nullable=False),
     Column("ak_name", LargeBinary, nullable=False),
+    Column("hardware_serial", Text, nullable=False),
     Column("idevid_sha256", LargeBinary, nullable=False),
     Column("anchor_sha256", LargeBinary, nullable=False),
     Column("endorsed_from_us", BigInteger, nullable=False),

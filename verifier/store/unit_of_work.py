@@ -59,10 +59,12 @@ class Work:
 
     Args:
         connection: Inside a transaction that the store commits or rolls back.
+        with_outbox: Whether recorded results are to be told.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, with_outbox: bool) -> None:
         self._connection = connection
+        self._with_outbox = with_outbox
 
     def enrol(self, record: DeviceRecord, certificate: IssuedCertificate) -> None:
         """Write a new device, or a new enrolment of the same one.
@@ -113,6 +115,11 @@ class Work:
             .where(certificates.c.device_id == device, certificates.c.revoked_us.is_(None))
             .values(**stamp)
         )
+        if self._with_outbox:
+            newest = select(devices.c.device_id, devices.c.seq).where(
+                devices.c.device_id == device, devices.c.seq > 0
+            )
+            self._connection.execute(insert(outbox).from_select(["device_id", "seq"], newest))
         return changed.rowcount == 1
 
     def put_reference_set(self, chosen: ReferenceSet) -> None:
@@ -158,7 +165,7 @@ class Work:
         """Remove a token; False if there was none."""
         return self._connection.execute(delete(tokens).where(tokens.c.name == name)).rowcount == 1
 
-    def record(self, judgements: Sequence[Judgement], *, with_outbox: bool) -> list[bool]:
+    def record(self, judgements: Sequence[Judgement]) -> list[bool]:
         """Write those judgements whose device row is still the one they were made from.
 
         The rows are locked first (SQLite: the transaction is IMMEDIATE), in order of id, so two
@@ -182,10 +189,10 @@ class Work:
                 versions[device] = judgement.based_on + 1
                 taken.append(judgement)
         if taken:
-            self._write(taken, with_outbox=with_outbox)
+            self._write(taken)
         return verdicts
 
-    def _write(self, taken: Sequence[Judgement], *, with_outbox: bool) -> None:
+    def _write(self, taken: Sequence[Judgement]) -> None:
         connection = self._connection
         marked = [item for item in taken if item.last_seen is not None]
         counted = [item for item in taken if item.last_seen is None]
@@ -219,7 +226,7 @@ class Work:
         }
         if logs:
             connection.execute(self._insert_or_keep(), list(logs.values()))
-        if with_outbox:
+        if self._with_outbox:
             connection.execute(
                 insert(outbox),
                 [{"device_id": item.result.device, "seq": item.result.seq} for item in taken],

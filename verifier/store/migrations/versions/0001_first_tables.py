@@ -26,6 +26,7 @@ def _devices() -> None:
         sa.Column("device_id", sa.String(63), nullable=False),
         sa.Column("ak_public", sa.LargeBinary, nullable=False),
         sa.Column("ak_name", sa.LargeBinary, nullable=False),
+        sa.Column("hardware_serial", sa.Text, nullable=False),
         sa.Column("idevid_sha256", sa.LargeBinary, nullable=False),
         sa.Column("anchor_sha256", sa.LargeBinary, nullable=False),
         sa.Column("endorsed_from_us", sa.BigInteger, nullable=False),

@@ -1,0 +1,174 @@
+"""Who may use which route: one table, and the guard that enforces it (one place, every route).
+
+A route that is not in the table cannot be registered; a test walks the application and the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Final
+
+from attestation.refusals import RefusalCode
+from verifier.api.client_certificate import STATE_KEY
+from verifier.api.limits import Scope
+from verifier.errors import NotAuthenticated, NotAuthorised
+from verifier.ports import DeviceReader, DeviceRecord
+from verifier.services.devices import DeviceCache
+
+
+class Access(Enum):
+    """What a route demands."""
+
+    PUBLIC = "anyone"
+    IDEVID = "TLS client certificate of a trusted manufacturer (IDevID)"
+    LDEVID = "TLS client certificate: the device's current LDevID"
+    READER = "bearer token with role reader or operator"
+    READER_OR_SELF = "bearer token, or the named device's own LDevID"
+
+
+ACCESS: Final[dict[tuple[str, str], Access]] = {
+    ("POST", "/enrol/v1/challenges"): Access.IDEVID,
+    ("POST", "/enrol/v1/requests"): Access.IDEVID,
+    ("POST", "/attest/v1/challenges"): Access.LDEVID,
+    ("POST", "/attest/v1/evidence"): Access.LDEVID,
+    ("GET", "/results/v1/devices"): Access.READER,
+    ("GET", "/results/v1/devices/{device_id}"): Access.READER_OR_SELF,
+    ("GET", "/results/v1/devices/{device_id}/history"): Access.READER_OR_SELF,
+    ("GET", "/decisions/v1/devices/{device_id}"): Access.READER_OR_SELF,
+    ("POST", "/access/v1/evaluation"): Access.READER,
+    ("GET", "/.well-known/authzen-configuration"): Access.PUBLIC,
+    ("GET", "/.well-known/jwks.json"): Access.PUBLIC,
+    ("GET", "/problems/{code}"): Access.PUBLIC,
+    ("GET", "/openapi.json"): Access.PUBLIC,
+    ("GET", "/health/live"): Access.PUBLIC,
+    ("GET", "/health/ready"): Access.PUBLIC,
+    ("GET", "/metrics"): Access.READER,
+}
+"""(method, path) to what it demands."""
+
+MAX_SECRET_CHARS: Final = 256
+
+ROLES: Final = frozenset({"reader", "operator"})
+"""Roles that a bearer token may have; an operator may do whatever a reader may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who is asking, as far as it has been proven.
+
+    Attributes:
+        certificate: The verified TLS client certificate, DER; None if none was shown.
+        device: The device whose current LDevID that is; None if it is not one.
+        role: Role of the bearer token; empty without one.
+    """
+
+    certificate: bytes | None
+    device: DeviceRecord | None = None
+    role: str = ""
+
+
+class Guard:
+    """Turns certificates and tokens into callers, or refuses.
+
+    Args:
+        store: For tokens and certificates.
+        devices: For the device behind a certificate.
+        device_ca_subject: DER of the device CA's subject: LDevIDs are not IDevIDs.
+    """
+
+    def __init__(
+        self, *, store: DeviceReader, devices: DeviceCache, device_ca_subject: bytes
+    ) -> None:
+        self._store = store
+        self._devices = devices
+        self._device_ca_subject = device_ca_subject
+
+    def admit(
+        self, access: Access, scope: Scope, at: datetime, device_id: str | None = None
+    ) -> Caller:
+        """Return the caller if the route's demand is met.
+
+        Args:
+            access: From the table.
+            scope: The request.
+            at: Now.
+            device_id: The device named in the path, if one is.
+
+        Raises:
+            NotAuthenticated: If there is no credential that we know.
+            NotAuthorised: If there is one, but not for this.
+        """
+        der: bytes | None = scope["state"].get(STATE_KEY)
+        if access is Access.PUBLIC:
+            return Caller(certificate=der)
+        if access is Access.IDEVID:
+            return self._idevid(der)
+        if access is Access.LDEVID:
+            return Caller(certificate=der, device=self._ldevid(der, at))
+        header = bearer_secret(scope)
+        if header is not None:
+            return Caller(certificate=der, role=self._role(header))
+        if access is Access.READER or der is None:
+            raise NotAuthenticated(
+                RefusalCode.TOKEN_REQUIRED,
+                "this needs 'Authorization: Bearer TOKEN'; make one with: verifier token create",
+            )
+        device = self._devices.by_certificate(der, at, fresh=True)
+        if not hmac.compare_digest(device.device.encode(), (device_id or "").encode()):
+            raise NotAuthorised(RefusalCode.ROLE_MISSING, "a device may read about itself only")
+        return Caller(certificate=der, device=device)
+
+    def _idevid(self, der: bytes | None) -> Caller:
+        if der is None:
+            raise NotAuthenticated(
+                RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
+                "enrolment needs the device's IDevID as TLS client certificate",
+            )
+        known = self._store.device_by_certificate(hashlib.sha256(der).digest())
+        if known is not None or self._device_ca_subject in der:
+            raise NotAuthorised(
+                RefusalCode.CLIENT_CERTIFICATE_WRONG,
+                "the client certificate is one of ours (LDevID); enrolment needs the IDevID",
+            )
+        return Caller(certificate=der)
+
+    def _ldevid(self, der: bytes | None, at: datetime) -> DeviceRecord:
+        if der is None:
+            raise NotAuthenticated(
+                RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
+                "this needs the device's LDevID as TLS client certificate; enrol first",
+            )
+        return self._devices.by_certificate(der, at)
+
+    def _role(self, secret: str) -> str:
+        token = self._store.token(hashlib.sha256(secret.encode()).digest())
+        if token is None:
+            raise NotAuthenticated(RefusalCode.TOKEN_WRONG, "the bearer token is not known")
+        if token.role not in ROLES:
+            raise NotAuthorised(
+                RefusalCode.ROLE_MISSING, f"the token's role {token.role!r} may not read results"
+            )
+        return token.role
+
+
+def bearer_secret(scope: Scope) -> str | None:
+    """Return the bearer token's secret, or None without an Authorization header.
+
+    Raises:
+        NotAuthenticated: If the header is there but is not of the form ``Bearer TOKEN``.
+    """
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            text: str = value.decode("latin-1")
+            kind, _, rest = text.partition(" ")
+            secret = rest.strip()
+            if kind.lower() != "bearer" or not 0 < len(secret) <= MAX_SECRET_CHARS:
+                raise NotAuthenticated(
+                    RefusalCode.TOKEN_WRONG, "the Authorization header is not 'Bearer TOKEN'"
+                )
+            return secret
+    return None

@@ -1,0 +1,185 @@
+"""The outermost layer: request id, rate limit, body cap, security headers, and problems.
+
+Every answer passes here, so that none lacks the headers and no fault of ours shows its inside.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from typing import Final
+
+from starlette.types import ASGIApp
+
+from attestation.errors import AttestationError
+from verifier.api.client_certificate import FINGERPRINT_KEY
+from verifier.api.evidence import EVIDENCE_PATH, EvidenceDoor
+from verifier.api.limits import (
+    BodyTooLarge,
+    CappedBody,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    check_length,
+    drain,
+    read_body,
+)
+from verifier.api.problems import Problem, internal_problem, problem_of
+from verifier.errors import ServiceError
+from verifier.services.rate import RateLimiter
+from verifier.settings import LimitSettings
+from verifier.telemetry import Logger, Metrics
+
+SECURITY_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"strict-transport-security", b"max-age=31536000"),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""On every answer; a route that sets one itself (``cache-control``) wins."""
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_DRAIN_BYTES: Final = 1024 * 1024
+_DRAIN_SECONDS: Final = 1.0
+_JSON: Final = (b"content-type", b"application/json")
+_EMPTY_PATHS: Final = frozenset({"/health/live", "/health/ready"})
+
+
+class Door:
+    """ASGI application around the application.
+
+    Args:
+        app: The routes.
+        evidence: The evidence path, taken past the routing.
+        limits: What one client may cost.
+        boot_id: Part of every request id of this process.
+        metrics: Counters.
+        log: Where faults go.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        evidence: EvidenceDoor,
+        limits: LimitSettings,
+        boot_id: str,
+        metrics: Metrics,
+        log: Logger,
+    ) -> None:
+        self._app = app
+        self._evidence = evidence
+        self._limits = limits
+        self._limiter = RateLimiter(per_second=limits.requests_per_s, burst=limits.burst)
+        self._boot_id = boot_id
+        self._numbers = itertools.count(1)
+        self._metrics = metrics
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = self._request_id(scope)
+        scope["state"]["request_id"] = request_id
+        answer = _Answer(send, request_id)
+        body = CappedBody(receive, limit=self._limits.body_bytes, seconds=self._limits.body_seconds)
+        try:
+            if scope["path"] not in _EMPTY_PATHS:
+                self._limiter.admit(_client(scope), time.monotonic())
+            check_length(scope, self._limits.body_bytes)
+            if scope["path"] == EVIDENCE_PATH and scope["method"] == "POST":
+                await answer.whole(200, [_JSON], await self._evidence.respond(scope, body))
+            else:
+                whole = _Replayed(await read_body(body), receive)
+                await self._app(scope, whole, answer.send)
+        except BodyTooLarge as error:
+            await self._too_large(answer, problem_of(error), receive)
+        except (AttestationError, ServiceError) as error:
+            await self._refuse(answer, problem_of(error))
+        except Exception:  # noqa: BLE001 - the last place where a fault can be caught
+            self._log.exception("request_failed", request_id=request_id, path=scope["path"])
+            await self._refuse(answer, internal_problem(request_id))
+
+    async def _refuse(self, answer: _Answer, problem: Problem) -> None:
+        self._metrics.refusals.labels(problem.code).inc()
+        if answer.started:
+            return
+        body = problem.body(answer.request_id)
+        await answer.whole(problem.status, problem.all_headers(body), body)
+
+    async def _too_large(self, answer: _Answer, problem: Problem, receive: Receive) -> None:
+        """Answer before the body is read, then let the client finish its sentence, boundedly."""
+        self._metrics.refusals.labels(problem.code).inc()
+        if answer.started:
+            return
+        body = problem.body(answer.request_id)
+        headers = [*problem.all_headers(body), (b"connection", b"close")]
+        await answer.send({"type": "http.response.start", "status": 413, "headers": headers})
+        await answer.send({"type": "http.response.body", "body": body, "more_body": True})
+        await drain(receive, limit=_DRAIN_BYTES, seconds=_DRAIN_SECONDS)
+        await answer.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _request_id(self, scope: Scope) -> str:
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                text: str = value.decode("ascii")
+                return text
+        return f"{self._boot_id}-{next(self._numbers):x}"
+
+
+class _Replayed:
+    """A ``receive`` that gives a body that was read already, then the client's going away."""
+
+    __slots__ = ("_body", "_receive")
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+class _Answer:
+    """Adds our headers to whatever is answered, and knows whether anything was."""
+
+    __slots__ = ("_send", "request_id", "started")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, with headers."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = list(message.get("headers", ()))
+            present = {name for name, _ in headers}
+            headers += [item for item in SECURITY_HEADERS if item[0] not in present]
+            headers.append((b"x-request-id", self.request_id.encode()))
+            message["headers"] = headers
+        await self._send(message)
+
+    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole answer."""
+        if all(name != b"content-length" for name, _ in headers):
+            headers = [*headers, (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _client(scope: Scope) -> bytes:
+    fingerprint: bytes | None = scope["state"].get(FINGERPRINT_KEY)
+    if fingerprint is not None:
+        return fingerprint
+    client = scope.get("client")
+    return str(client[0]).encode() if client else b"unknown"

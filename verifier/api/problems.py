@@ -1,0 +1,131 @@
+"""Errors to RFC 9457 problem details: a stable ``code``, words for people, nothing of our inside.
+
+Whose fault it is decides the status: input that is malformed is 400, 413 or 422; a proof that does
+not hold where one is needed to pass (enrolment) is 403; anything unforeseen is 500 with an id that
+the log has too. A broken verifier is never an attestation result.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from attestation.errors import (
+    AttestationError,
+    LimitExceeded,
+    Unsupported,
+    VerificationError,
+)
+from attestation.refusals import RefusalCode
+from attestation.wire.media_types import PROBLEM
+from verifier.errors import (
+    Conflict,
+    NotAuthenticated,
+    NotAuthorised,
+    NotFound,
+    RateLimited,
+    RequestRefused,
+    ServiceError,
+    Unavailable,
+)
+
+TITLES: Final = {
+    400: "Request not understood",
+    401: "Who are you?",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Request took too long",
+    409: "State has moved on",
+    413: "Request too large",
+    415: "Wrong media type",
+    422: "Not supported",
+    429: "Too many requests",
+    500: "Verifier fault",
+    503: "Try again later",
+}
+
+_BY_CODE: Final = {
+    RefusalCode.LOG_UNKNOWN: 409,
+    RefusalCode.MEDIA_TYPE_WRONG: 415,
+    RefusalCode.TOO_LARGE: 413,
+    RefusalCode.DEVICE_ID_TAKEN: 409,
+}
+
+_BY_CLASS: Final[tuple[tuple[type[Exception], int], ...]] = (
+    (NotAuthenticated, 401),
+    (NotAuthorised, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (RateLimited, 429),
+    (RequestRefused, 400),
+    (Unavailable, 503),
+    (LimitExceeded, 413),
+    (Unsupported, 422),
+    (VerificationError, 403),
+    (AttestationError, 400),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One problem answer.
+
+    Attributes:
+        status: HTTP status.
+        code: Stable code.
+        detail: Words for a person.
+        headers: Further headers (lower case).
+    """
+
+    status: int
+    code: str
+    detail: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def body(self, request_id: str) -> bytes:
+        """Return the JSON document."""
+        return json.dumps(
+            {
+                "type": f"/problems/{self.code}",
+                "title": TITLES.get(self.status, "Refused"),
+                "status": self.status,
+                "code": self.code,
+                "detail": self.detail,
+                "instance": f"urn:request:{request_id}",
+            },
+            ensure_ascii=False,
+        ).encode()
+
+    def all_headers(self, body: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the headers of an answer with this body."""
+        return [
+            (b"content-type", PROBLEM.encode()),
+            (b"content-length", str(len(body)).encode()),
+            *self.headers,
+        ]
+
+
+def problem_of(error: AttestationError | ServiceError) -> Problem:
+    """Return the problem that an error of ours is."""
+    status = _BY_CODE.get(error.code)
+    if status is None:
+        status = next((number for kind, number in _BY_CLASS if isinstance(error, kind)), 500)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, RateLimited):
+        headers = ((b"retry-after", str(max(1, round(error.retry_after_s + 0.5))).encode()),)
+    elif isinstance(error, Unavailable):
+        headers = ((b"retry-after", b"2"),)
+    elif isinstance(error, NotAuthenticated):
+        headers = ((b"www-authenticate", b'Bearer realm="verifier"'),)
+    return Problem(status=status, code=error.code.value, detail=error.reason, headers=headers)
+
+
+def internal_problem(request_id: str) -> Problem:
+    """Return what a fault of our own looks like from outside."""
+    return Problem(
+        status=500,
+        code=RefusalCode.INTERNAL_ERROR.value,
+        detail=f"the verifier failed; nothing was concluded about any device. Log id {request_id}",
+    )

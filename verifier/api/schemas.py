@@ -1,0 +1,150 @@
+"""JSON documents at the door, strict, for validation and for OpenAPI."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ProblemDocument(_Document):
+    """RFC 9457 problem details."""
+
+    type: str = Field(description="Where the problem is explained: /problems/<code>")
+    title: str
+    status: int
+    code: str = Field(description="Stable code; docs/refusals.md explains each")
+    detail: str
+    instance: str = Field(description="urn:request:<X-Request-ID>")
+
+
+class ChallengeDocument(_Document):
+    """A challenge to be answered once."""
+
+    nonce: str = Field(description="base64url without padding")
+    pcr_selection: str = Field(examples=["sha256:0,1,2,3,4,5,6,7"])
+    expires_in_s: float
+
+
+class EnrolmentDocument(_Document):
+    """What an accepted enrolment gives."""
+
+    device_id: str
+    certificate_chain_pem: str = Field(description="LDevID certificate first, then its issuer")
+    not_after: str = Field(description="RFC 3339")
+    result: str = Field(description="Attestation result of the enrolment evidence (EAR as JWT)")
+
+
+class EvidenceDocument(_Document):
+    """What a device is told about its evidence."""
+
+    status: str = Field(examples=["affirming", "warning", "contraindicated", "none"])
+    allow: bool
+    reasons: list[str]
+    vector: dict[str, int] = Field(description="AR4SI trustworthiness claims")
+    result: str = Field(description="EAR as JWT (ES256)")
+    next: ChallengeDocument
+    log_known: bool = Field(description="Whether the firmware log may be sent as a digest now")
+    attest_in_s: float
+
+
+class ResultDocument(_Document):
+    """One attestation result."""
+
+    seq: int
+    at: str
+    expires_at: str
+    expired: bool
+    status: str
+    vector: dict[str, int]
+    reasons: list[str]
+    allow: bool = Field(description="The decision when the result was made")
+    policy_id: str
+    reference_set: str
+    evidence_sha256: str
+    ear: str
+
+
+class DeviceDocument(_Document):
+    """One device with its newest result."""
+
+    device_id: str
+    device_class: str
+    hardware_serial: str
+    ak_name: str
+    enrolled_at: str
+    certificate_not_after: str
+    revoked: bool
+    revoked_reason: str
+    result: ResultDocument | None
+
+
+class DevicePage(_Document):
+    """Devices in order of id."""
+
+    devices: list[DeviceDocument]
+    next: str = Field(description="Pass as ?after= for the next page; empty at the end")
+
+
+class HistoryPage(_Document):
+    """Results of one device, newest first."""
+
+    device_id: str
+    results: list[ResultDocument]
+    next: int = Field(description="Pass as ?before= for the next page; 0 at the end")
+
+
+class DecisionDocument(_Document):
+    """What the policy says about a device now."""
+
+    device_id: str
+    allow: bool
+    decision: str = Field(examples=["allow", "deny"])
+    reasons: list[str]
+    at: str
+    document: dict[str, object] = Field(description="The PDP document that was judged")
+
+
+class _Entity(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class Subject(_Entity):
+    """AuthZEN subject; only ``device`` is known here."""
+
+    type: str
+    id: str
+    properties: dict[str, object] | None = None
+
+
+class Resource(_Entity):
+    """AuthZEN resource."""
+
+    type: str
+    id: str
+    properties: dict[str, object] | None = None
+
+
+class Action(_Entity):
+    """AuthZEN action."""
+
+    name: str
+    properties: dict[str, object] | None = None
+
+
+class EvaluationRequest(_Entity):
+    """OpenID AuthZEN 1.0 access evaluation request."""
+
+    subject: Subject
+    action: Action
+    resource: Resource
+    context: dict[str, object] | None = None
+
+
+class EvaluationResponse(_Document):
+    """OpenID AuthZEN 1.0 access evaluation response."""
+
+    decision: bool
+    context: dict[str, object]

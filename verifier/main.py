@@ -1,0 +1,361 @@
+"""The composition root: settings in, a wired verifier out. Owns the clock and the randomness."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from starlette.types import ASGIApp
+
+from attestation.errors import AttestationError
+from attestation.wire.ear import VerifierIdentity
+from verifier.api.access import Guard
+from verifier.api.app import build_app
+from verifier.api.client_certificate import tls_context
+from verifier.api.server import HttpServer
+from verifier.appraisal.policy_file import load_policy
+from verifier.appraisal.policy_model import AppraisalPolicy
+from verifier.appraisal.replay_cache import ReplayCache
+from verifier.decision.engine import PolicyRejected
+from verifier.endorsement.trust_anchors import TrustAnchors
+from verifier.errors import ServiceError, SettingsInvalid
+from verifier.feeds.mqtt import Broker, ResultSink
+from verifier.feeds.outbox import OutboxWorker
+from verifier.feeds.queries import QueryResponder
+from verifier.feeds.topics import Topics
+from verifier.issuance.profiles import Issuer
+from verifier.keys.authority import DEVICE_CA, load_authority
+from verifier.keys.files import check_directory, read_file
+from verifier.keys.ring import KeyRing
+from verifier.policy_engine.rego import RegoEngine
+from verifier.services.attest import Attest
+from verifier.services.challenge import Challenges, Nonces
+from verifier.services.decisions import Decisions
+from verifier.services.devices import DeviceCache, Devices
+from verifier.services.enrol import Enrol
+from verifier.services.rate import RateLimiter
+from verifier.services.reference_values import ReferenceShelf
+from verifier.services.suite import Services
+from verifier.settings import Settings
+from verifier.store.group_commit import GroupCommit
+from verifier.store.migrate import schema_state
+from verifier.store.sql_store import SqlStore, open_store
+from verifier.telemetry import Metrics, logger
+
+DISTRIBUTION: Final = "device-attestation"
+FLUSH_S: Final = 5.0
+"""How long a stopping verifier goes on telling what it has recorded."""
+
+UPKEEP_S: Final = 600.0
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the present moment, aware, UTC."""
+        return datetime.now(UTC)
+
+
+class SystemEntropy:
+    """The kernel's randomness."""
+
+    def take(self, size: int) -> bytes:
+        """Return ``size`` fresh random bytes."""
+        return secrets.token_bytes(size)
+
+
+def version() -> str:
+    """Return the installed version of this distribution."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+def load_appraisal_policy(settings: Settings) -> AppraisalPolicy:
+    """Load the appraisal policy that the settings name.
+
+    Raises:
+        SettingsInvalid: If it is neither a packaged policy nor a readable, correct file.
+    """
+    named = settings.policy.appraisal
+    packaged = resources.files("verifier.policies") / f"{named}.toml"
+    try:
+        if "/" not in named and packaged.is_file():
+            return load_policy(packaged.read_text(), f"packaged policy {named}")
+        return load_policy(Path(named).read_text(), named)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"policy.appraisal {named!r} is neither a packaged policy (linux-server, development) "
+            f"nor a readable file: {error.strerror}"
+        ) from error
+    except AttestationError as error:
+        raise SettingsInvalid(f"policy.appraisal {named}: {error.describe()}") from error
+
+
+def load_engine(settings: Settings) -> RegoEngine:
+    """Load the decision policy.
+
+    Raises:
+        SettingsInvalid: If it cannot be read, or the engine does not take it.
+    """
+    named = settings.policy.rego
+    try:
+        text = (
+            Path(named).read_text()
+            if named
+            else (resources.files("verifier.policies") / "device_decision.rego").read_text()
+        )
+        return RegoEngine(text, config={"allow_warning": settings.policy.allow_warning})
+    except OSError as error:
+        raise SettingsInvalid(f"policy.rego {named!r}: {error.strerror}") from error
+    except PolicyRejected as error:
+        raise SettingsInvalid(f"policy.rego {named or '(packaged)'}: {error}") from error
+
+
+def load_anchors(settings: Settings) -> TrustAnchors:
+    """Load the manufacturers' roots.
+
+    Raises:
+        SettingsInvalid: If there is none, or a file cannot be used.
+    """
+    try:
+        return TrustAnchors.from_pem(
+            *(read_file(Path(name)) for name in settings.trust.manufacturer_roots)
+        )
+    except AttestationError as error:
+        raise SettingsInvalid(f"trust.manufacturer_roots: {error.reason}") from error
+
+
+def result_lifetime(settings: Settings, policy: AppraisalPolicy) -> timedelta:
+    """Return how long a result is believed."""
+    if settings.results.lifetime_s > 0:
+        return timedelta(seconds=settings.results.lifetime_s)
+    return policy.result_lifetime
+
+
+def nonce_ttl(settings: Settings, policy: AppraisalPolicy) -> timedelta:
+    """Return how long a challenge lives."""
+    if settings.policy.nonce_ttl_s > 0:
+        return timedelta(seconds=settings.policy.nonce_ttl_s)
+    return policy.nonce_ttl
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feeds:
+    """What tells results; all None while [mqtt] is off."""
+
+    broker: Broker
+    worker: OutboxWorker
+
+
+class Verifier:
+    """Everything wired. Construct, :meth:`start`, serve :attr:`app`, :meth:`stop`.
+
+    Args:
+        settings: The configuration.
+
+    Raises:
+        SettingsInvalid: If keys, policies or roots cannot be used.
+        Unavailable: If the store cannot be reached.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.entropy = SystemEntropy()
+        self.metrics = Metrics()
+        self._log = logger("main")
+        self._directory = Path(settings.keys.directory)
+        check_directory(self._directory)
+        self.boot_id = self.entropy.take(4).hex()
+        self.policy = load_appraisal_policy(settings)
+        self.lifetime = result_lifetime(settings, self.policy)
+        self.ring = KeyRing(self._directory)
+        self.anchors = load_anchors(settings)
+        self.device_ca = load_authority(self._directory, DEVICE_CA)
+        self.store: SqlStore = open_store(settings.store.url, with_outbox=bool(settings.mqtt.host))
+        self.decisions = Decisions(
+            store=self.store,
+            engine=load_engine(settings),
+            lifetime=self.lifetime,
+            trust_domain=settings.trust.trust_domain,
+        )
+        self.feeds = self._wire_feeds() if settings.mqtt.host else None
+        wake = self.feeds.worker.wake if self.feeds else _nothing
+        self.committer = GroupCommit(self.store.record, wake)
+        self.services = self._wire_services(wake)
+        self.app: ASGIApp = self._wire_app()
+        self._stop = threading.Event()
+
+    def _wire_services(self, wake: Callable[[], None]) -> Services:
+        settings, ttl = self.settings, nonce_ttl(self.settings, self.policy)
+        cache = DeviceCache(self.store)
+        nonces = Nonces(lambda: self.ring.nonce_keys, ttl)
+        challenges = Challenges(
+            nonces=nonces, entropy=self.entropy, selection=self.policy.selection_text, ttl=ttl
+        )
+        shelf, replays = ReferenceShelf(self.store), ReplayCache()
+        attest = Attest(
+            store=self.store,
+            devices=cache,
+            recorder=self.committer,
+            nonces=nonces,
+            anchors=self.anchors,
+            shelf=shelf,
+            policy=self.policy,
+            replays=replays,
+            signer=self.ring,
+            identity=VerifierIdentity(
+                developer=settings.results.developer, build=f"{DISTRIBUTION} {version()}"
+            ),
+            lifetime=self.lifetime,
+            decisions=self.decisions,
+            challenges=challenges,
+        )
+
+        def enrolled() -> None:
+            self.metrics.enrolments.inc()
+            wake()
+
+        enrol = Enrol(
+            store=self.store,
+            attest=attest,
+            nonces=nonces,
+            anchors=self.anchors,
+            shelf=shelf,
+            policy=self.policy,
+            replays=replays,
+            issuer=Issuer(certificate=self.device_ca.certificate, key=self.device_ca.key),
+            entropy=self.entropy,
+            trust_domain=settings.trust.trust_domain,
+            lifetime=timedelta(days=settings.trust.certificate_days),
+            enrolled=enrolled,
+        )
+        return Services(
+            clock=self.clock,
+            cache=cache,
+            challenges=challenges,
+            attest=attest,
+            enrol=enrol,
+            devices=Devices(self.store),
+            decisions=self.decisions,
+            key_set=lambda at: self.ring.key_set(at, self.lifetime),
+            unready=self._unready,
+        )
+
+    def _wire_feeds(self) -> Feeds:
+        mqtt = self.settings.mqtt
+        topics, log = Topics(mqtt.prefix), logger("feeds")
+        broker = Broker(mqtt, log, f"{mqtt.client_id}-{self.boot_id}")
+        responder = QueryResponder(
+            broker=broker,
+            topics=topics,
+            decisions=self.decisions,
+            clock=self.clock,
+            rate=RateLimiter(per_second=mqtt.queries_per_s, burst=mqtt.queries_per_s * 4),
+            metrics=self.metrics,
+            log=log,
+        )
+        broker.subscribe(topics.all_requests(), responder.arrived)
+        worker = OutboxWorker(
+            store=self.store,
+            sink=ResultSink(broker, topics),
+            clock=self.clock,
+            metrics=self.metrics,
+            log=log,
+        )
+        return Feeds(broker=broker, worker=worker)
+
+    def _wire_app(self) -> ASGIApp:
+        subject = self.device_ca.certificate.subject.public_bytes()
+        guard = Guard(store=self.store, devices=self.services.cache, device_ca_subject=subject)
+        return build_app(
+            services=self.services,
+            guard=guard,
+            limits=self.settings.limits,
+            metrics=self.metrics,
+            boot_id=self.boot_id,
+            version=version(),
+        )
+
+    def start(self) -> None:
+        """Start the workers (not the HTTPS door)."""
+        if self.feeds is not None:
+            self.feeds.broker.start()
+            self.feeds.worker.start()
+        threading.Thread(target=self._upkeep, name="upkeep", daemon=True).start()
+
+    def stop(self) -> None:
+        """Commit what was judged, tell what was recorded (boundedly), close the store."""
+        self._stop.set()
+        self.committer.close()
+        if self.feeds is not None:
+            left = self.feeds.worker.stop(FLUSH_S)
+            self._log.info("outbox_flushed", left=left)
+            self.feeds.broker.stop()
+        self.store.close()
+
+    def server(self) -> HttpServer:
+        """Return the HTTPS door, bound but not yet serving.
+
+        Raises:
+            SettingsInvalid: If the TLS files or the address cannot be used.
+        """
+        door = self.settings.server
+        certificate = Path(door.tls_certificate or self._directory / "tls.cert.pem")
+        key = Path(door.tls_key or self._directory / "tls.key.pem")
+        authorities = [
+            anchor.public_bytes(serialization.Encoding.PEM).decode()
+            for anchor in (*self.anchors.certificates, self.device_ca.certificate)
+        ]
+        authorities += [read_file(Path(name)).decode() for name in door.client_ca]
+        context = tls_context(certificate, key, "\n".join(authorities))
+        try:
+            listener = socket.create_server((door.host, door.port), backlog=1024)
+        except OSError as error:
+            raise SettingsInvalid(
+                f"cannot listen on {door.host}:{door.port} ([server]): {error.strerror}"
+            ) from error
+        return HttpServer(
+            self.app,
+            listener=listener,
+            context=context,
+            connections=self.settings.limits.connections,
+        )
+
+    def _unready(self) -> tuple[str, ...]:
+        reasons = []
+        try:
+            self.store.ping()
+            state = schema_state(self.settings.store.url)
+            if not state.up_to_date:
+                reasons.append(f"store: tables are {state.current or 'absent'}")
+        except ServiceError as error:
+            reasons.append(f"{error.code}: {error.reason}")
+        try:
+            self.ring.sign_claims({"probe": True})
+        except ServiceError as error:
+            reasons.append(f"{error.code}: {error.reason}")
+        return tuple(reasons)
+
+    def _upkeep(self) -> None:
+        keep = timedelta(days=self.settings.results.history_days)
+        while not self._stop.wait(UPKEEP_S):
+            try:
+                self.store.forget_results(self.clock.now() - keep)
+            except ServiceError as error:
+                self._log.warning("upkeep_failed", reason=error.reason)
+
+
+def _nothing() -> None:
+    """Nobody has to be woken."""

@@ -1,0 +1,268 @@
+"""Attest: load the enrolment, appraise, sign, decide, record, answer.
+
+Three parts, so that a door may run each where it belongs: :meth:`Attest.judge` is computation only
+(bytes and a record in, a draft out), :meth:`Attest.finish` asks the decision policy, and the
+caller's recorder writes result, clock mark and outbox row in one transaction. :meth:`Attest.answer`
+is given only after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from attestation.evidence import Evidence
+from attestation.refusals import RefusalCode
+from attestation.result import AttestationResult, StepVerdict, TrustTier
+from attestation.wire.ear import VerifierIdentity, encode_ear
+from attestation.wire.evidence_codec import decode_evidence
+from verifier.appraisal.appraise import appraise
+from verifier.appraisal.freshness import mark_seen
+from verifier.appraisal.measured_state import attach_log
+from verifier.appraisal.policy import AppraisalPolicy
+from verifier.appraisal.replay_cache import ReplayCache
+from verifier.endorsement.trust_anchors import TrustAnchors
+from verifier.errors import Conflict
+from verifier.ports import DeviceReader, DeviceRecord, Judgement, ResultSigner, StoredResult
+from verifier.services.challenge import Challenges, Nonces
+from verifier.services.decisions import Decisions
+from verifier.services.devices import DeviceCache
+from verifier.services.reference_values import ReferenceShelf
+
+MAX_ATTEMPTS: Final = 4
+"""How often evidence is judged again because the device's row moved on meanwhile."""
+
+_STATE_STEP: Final = 3
+"""Index of the step that proves the log."""
+
+
+class Recorder(Protocol):
+    """Commits judgements; see ``verifier.store.group_commit``."""
+
+    def submit(self, finish: Callable[[], Judgement]) -> Future[Judgement | None]:
+        """Return a future of the committed judgement; None if the device's row had moved on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """One judged evidence before the decision.
+
+    Attributes:
+        record: The device as it was judged.
+        result: The result.
+        ear: The result, signed.
+        expires_at: When the result ends.
+        message: The evidence.
+        new_log: (SHA-256, bytes) of a log that is worth keeping; None otherwise.
+    """
+
+    record: DeviceRecord
+    result: AttestationResult
+    ear: str
+    expires_at: datetime
+    message: bytes
+    new_log: tuple[bytes, bytes] | None
+
+
+class Attest:
+    """The use case.
+
+    Args:
+        store: For logs that were sent before.
+        devices: The devices in memory.
+        recorder: Commits.
+        nonces: Whose nonces are answered.
+        anchors: The manufacturers trusted now.
+        shelf: The reference library.
+        policy: The appraisal policy.
+        replays: Logs replayed before.
+        signer: Signs results.
+        identity: Who we are in a result.
+        lifetime: How long a result is believed.
+        decisions: The decision policy.
+        challenges: Makes the next challenge.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: DeviceReader,
+        devices: DeviceCache,
+        recorder: Recorder,
+        nonces: Nonces,
+        anchors: TrustAnchors,
+        shelf: ReferenceShelf,
+        policy: AppraisalPolicy,
+        replays: ReplayCache,
+        signer: ResultSigner,
+        identity: VerifierIdentity,
+        lifetime: timedelta,
+        decisions: Decisions,
+        challenges: Challenges,
+    ) -> None:
+        self._store = store
+        self._devices = devices
+        self._recorder = recorder
+        self._nonces = nonces
+        self._anchors = anchors
+        self._shelf = shelf
+        self._policy = policy
+        self._banks = tuple(selection.bank for selection in policy.selections)
+        self._replays = replays
+        self._signer = signer
+        self._identity = identity
+        self._lifetime = lifetime
+        self._decisions = decisions
+        self._challenges = challenges
+
+    def judge(self, record: DeviceRecord, message: bytes, at: datetime) -> Draft:
+        """Appraise one evidence message and sign the result.
+
+        Args:
+            record: The device that is at the other end of the connection.
+            message: The evidence as received.
+            at: Now.
+
+        Raises:
+            InputError: If the message is malformed; ``log-unknown`` if the log must be sent whole.
+        """
+        evidence = self._with_log(decode_evidence(message))
+        result = appraise(
+            evidence,
+            challenge=self._nonces.current(),
+            enrolment=record.enrolment,
+            anchors=self._anchors,
+            reference=self._shelf.current(at),
+            policy=self._policy,
+            at=at,
+            replays=self._replays,
+        )
+        return self.sign(record, result, evidence, message, at)
+
+    def sign(
+        self,
+        record: DeviceRecord,
+        result: AttestationResult,
+        evidence: Evidence,
+        message: bytes,
+        at: datetime,
+    ) -> Draft:
+        """Sign a result and put a draft together."""
+        expires_at = at + self._lifetime
+        claims = encode_ear(result, verifier=self._identity, issued_at=at, expires_at=expires_at)
+        log = evidence.firmware_log
+        new_log = None
+        if log is not None and log.content is not None and _log_proven(result):
+            new_log = (log.digest, log.content)
+        return Draft(
+            record=record,
+            result=result,
+            ear=self._signer.sign_claims(claims),
+            expires_at=expires_at,
+            message=message,
+            new_log=new_log,
+        )
+
+    def finish(self, draft: Draft) -> Judgement:
+        """Decide, and return everything that is to be written."""
+        result, record = draft.result, draft.record
+        decision = self._decisions.on_result(record, result, record.seq + 1, result.at)
+        last_seen = mark_seen(result.clock, result.nonce) if result.clock is not None else None
+        stored = StoredResult(
+            device=record.device,
+            seq=record.seq + 1,
+            at=result.at,
+            expires_at=draft.expires_at,
+            status=int(result.status),
+            vector=result.vector.as_claims(),
+            reasons=result.reasons,
+            steps=tuple(
+                (step.number, step.name, step.verdict.value, step.detail) for step in result.steps
+            ),
+            allow=decision.allow,
+            decision_reasons=decision.reasons,
+            policy_id=result.policy_id,
+            reference_set=result.reference_set or "",
+            evidence_sha256=result.evidence_digest,
+            ear=draft.ear,
+        )
+        return Judgement(
+            result=stored,
+            based_on=record.version,
+            last_seen=last_seen,
+            evidence=draft.message,
+            firmware_log=draft.new_log,
+        )
+
+    def submit(self, draft: Draft) -> Future[Judgement | None]:
+        """Hand a draft to the recorder."""
+        return self._recorder.submit(lambda: self.finish(draft))
+
+    def settled(self, draft: Draft, judgement: Judgement) -> None:
+        """Bring the device in memory up to what was committed."""
+        self._devices.judged(draft.record, judgement)
+
+    def answer(self, draft: Draft, judgement: Judgement, at: datetime) -> dict[str, object]:
+        """Return what the device is told."""
+        stored = judgement.result
+        return {
+            "status": TrustTier(stored.status).label,
+            "allow": stored.allow,
+            "reasons": [*stored.reasons],
+            "vector": stored.vector,
+            "result": stored.ear,
+            "next": self._challenges.for_device(stored.device, at),
+            "log_known": _log_proven(draft.result),
+            "attest_in_s": self._policy.attest_interval.total_seconds(),
+        }
+
+    def attest(self, certificate: bytes, message: bytes, at: datetime) -> dict[str, object]:
+        """Run the whole use case, blocking; for doors without an event loop.
+
+        Args:
+            certificate: The device's LDevID certificate, DER, verified by TLS.
+            message: The evidence.
+            at: Now.
+
+        Raises:
+            InputError: If the message is malformed.
+            ServiceError: If the device may not, or the store cannot.
+        """
+        record = self._devices.by_certificate(certificate, at)
+        for _ in range(MAX_ATTEMPTS):
+            draft = self.judge(record, message, at)
+            judgement = self.submit(draft).result()
+            if judgement is not None:
+                self.settled(draft, judgement)
+                return self.answer(draft, judgement, at)
+            record = self._devices.by_certificate(certificate, at, fresh=True)
+        raise moved_on(record)
+
+    def _with_log(self, evidence: Evidence) -> Evidence:
+        """Put in the log that only a digest was sent of, unless its replay is in memory."""
+        log = evidence.firmware_log
+        if log is None or log.content is not None:
+            return evidence
+        if self._replays.get(log.digest, self._banks) is not None:
+            return evidence
+        content = self._store.firmware_log(log.digest)
+        return evidence if content is None else attach_log(evidence, content)
+
+
+def _log_proven(result: AttestationResult) -> bool:
+    """Say whether the log replayed to the quoted values, so that it is worth keeping."""
+    return (
+        len(result.steps) > _STATE_STEP and result.steps[_STATE_STEP].verdict is StepVerdict.PASSED
+    )
+
+
+def moved_on(record: DeviceRecord) -> Conflict:
+    """Return the refusal when a device's row changes faster than we can judge."""
+    return Conflict(
+        RefusalCode.CONFLICT,
+        f"device {record.device} is sending evidence from several places at once; try again",
+    )

@@ -1,0 +1,93 @@
+"""Decisions: the PDP document of a device and what the policy makes of it, now."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from attestation.identity import DeviceId, device_id
+from attestation.result import AttestationResult, Claim, Finding, TrustVector
+from verifier.decision.decide import Decision, DeviceFacts, absent, decide, pdp_document
+from verifier.decision.engine import JsonObject, PolicyEngine
+from verifier.issuance.profiles import spiffe_id
+from verifier.ports import DeviceReader, DeviceRecord, StoredResult
+
+
+class Decisions:
+    """Asks the decision policy.
+
+    Args:
+        store: Where devices and results are.
+        engine: The loaded decision policy.
+        lifetime: How long a result is believed.
+        trust_domain: SPIFFE trust domain of issued identities.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: DeviceReader,
+        engine: PolicyEngine,
+        lifetime: timedelta,
+        trust_domain: str,
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._lifetime = lifetime
+        self._trust_domain = trust_domain
+
+    def on_result(
+        self, record: DeviceRecord, result: AttestationResult, seq: int, at: datetime
+    ) -> Decision:
+        """Decide on a result that was just made."""
+        return decide(self._engine, self._document(record, result, seq, at), at)
+
+    def now(self, name: str, at: datetime) -> tuple[Decision, JsonObject, StoredResult | None]:
+        """Decide on a device as the store knows it now.
+
+        Returns:
+            The decision, the document it was made of (empty for an unknown device, which is
+            denied), and the newest result.
+        """
+        device: DeviceId = device_id(name)
+        record = self._store.device(device)
+        if record is None:
+            return absent(at), {}, None
+        newest = self._store.newest_result(device)
+        document = self._document(record, as_result(newest) if newest else None, record.seq, at)
+        return decide(self._engine, document, at), document, newest
+
+    def _document(
+        self, record: DeviceRecord, result: AttestationResult | None, seq: int, at: datetime
+    ) -> JsonObject:
+        facts = DeviceFacts(
+            device=record.device,
+            revoked=record.enrolment.revoked,
+            anchor_sha256=record.enrolment.anchor_sha256,
+            hardware_serial=record.hardware_serial,
+            ak_name=record.enrolment.ak_name,
+            spiffe_id=spiffe_id(self._trust_domain, record.device),
+            device_class=record.enrolment.device_class,
+        )
+        return pdp_document(facts, result, at, lifetime=self._lifetime, seq=seq)
+
+
+def as_result(stored: StoredResult) -> AttestationResult:
+    """Return a stored result as a value the decision understands; only its reasons' words stay."""
+    findings = []
+    for line in stored.reasons:
+        code, _, words = line.partition(": ")
+        findings.append(
+            Finding(
+                code=code, claim=Claim.INSTANCE_IDENTITY, value=stored.status, reason=words, step=6
+            )
+        )
+    return AttestationResult(
+        device=stored.device,
+        vector=TrustVector.from_claims(stored.vector),
+        findings=tuple(findings),
+        steps=(),
+        policy_id=stored.policy_id,
+        at=stored.at,
+        evidence_digest=stored.evidence_sha256,
+        reference_set=stored.reference_set or None,
+    )

@@ -1,0 +1,162 @@
+"""Devices: who is behind a certificate, what is known of them, and revocation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from attestation.identity import DeviceId, device_id
+from attestation.refusals import RefusalCode
+from verifier.errors import NotAuthenticated, NotAuthorised, NotFound
+from verifier.ports import DeviceReader, DeviceRecord, Judgement, Store, StoredResult
+
+MAX_CACHED: Final = 20_000
+"""Devices kept in memory; each takes about 4 kB."""
+
+
+class DeviceCache:
+    """Devices by certificate, kept in memory.
+
+    A cached record may be stale. That is safe: every write names the row version that it was
+    based on and is refused when the row has moved on (revoked, enrolled again, judged by another
+    replica); the caller then loads anew.
+
+    Args:
+        store: Where devices are.
+        capacity: Devices kept.
+    """
+
+    def __init__(self, store: DeviceReader, capacity: int = MAX_CACHED) -> None:
+        self._store = store
+        self._capacity = capacity
+        self._by_fingerprint: OrderedDict[bytes, DeviceRecord] = OrderedDict()
+
+    def by_certificate(self, der: bytes, at: datetime, *, fresh: bool = False) -> DeviceRecord:
+        """Return the device whose current LDevID certificate this is.
+
+        Args:
+            der: A certificate that the TLS handshake has verified.
+            at: Now.
+            fresh: Ask the store even if the device is in memory.
+
+        Raises:
+            NotAuthenticated: If it is not a certificate that we issued.
+            NotAuthorised: If it is superseded or expired, or the device is revoked.
+        """
+        fingerprint = hashlib.sha256(der).digest()
+        record = None if fresh else self._by_fingerprint.get(fingerprint)
+        if record is None:
+            record = self._load(fingerprint)
+        return self._usable(record, fingerprint, at)
+
+    def in_memory(self, der: bytes) -> bool:
+        """Say whether a device can be had without asking the store."""
+        return hashlib.sha256(der).digest() in self._by_fingerprint
+
+    def judged(self, record: DeviceRecord, judgement: Judgement) -> None:
+        """Bring the device's record up to a judgement that was committed."""
+        enrolment = record.enrolment
+        if judgement.last_seen is not None:
+            enrolment = enrolment.seen(judgement.last_seen)
+        newer = replace(
+            record,
+            enrolment=enrolment,
+            seq=judgement.result.seq,
+            version=judgement.based_on + 1,
+        )
+        kept = self._by_fingerprint.get(record.certificate_sha256)
+        if kept is None or kept.version < newer.version:
+            self._by_fingerprint[record.certificate_sha256] = newer
+
+    def _load(self, fingerprint: bytes) -> DeviceRecord:
+        name = self._store.device_by_certificate(fingerprint)
+        record = self._store.device(name) if name is not None else None
+        if record is None:
+            self._by_fingerprint.pop(fingerprint, None)
+            raise NotAuthenticated(
+                RefusalCode.CLIENT_CERTIFICATE_WRONG,
+                "the client certificate is not one that this verifier issued; enrol first",
+            )
+        self._by_fingerprint[fingerprint] = record
+        while len(self._by_fingerprint) > self._capacity:
+            self._by_fingerprint.popitem(last=False)
+        return record
+
+    def _usable(self, record: DeviceRecord, fingerprint: bytes, at: datetime) -> DeviceRecord:
+        if record.enrolment.revoked:
+            self._by_fingerprint.pop(fingerprint, None)
+            raise NotAuthorised(
+                RefusalCode.DEVICE_REVOKED,
+                f"device {record.device} is revoked: {record.revoked_reason}",
+            )
+        if record.certificate_sha256 != fingerprint:
+            self._by_fingerprint.pop(fingerprint, None)
+            raise NotAuthorised(
+                RefusalCode.CLIENT_CERTIFICATE_WRONG,
+                "the client certificate was superseded by a newer enrolment; use the newest",
+            )
+        if at >= record.certificate_not_after:
+            raise NotAuthorised(
+                RefusalCode.CERTIFICATE_EXPIRED, "the LDevID certificate has ended; enrol again"
+            )
+        return record
+
+
+class Devices:
+    """What operators and readers ask about devices.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def show(self, name: str) -> tuple[DeviceRecord, StoredResult | None]:
+        """Return a device and its newest result.
+
+        Raises:
+            NotFound: If there is no such device.
+        """
+        record = self._store.device(device_id(name))
+        if record is None:
+            raise unknown_device(name)
+        return record, self._store.newest_result(record.device)
+
+    def page(self, *, after: str, limit: int) -> Sequence[tuple[DeviceRecord, StoredResult | None]]:
+        """Return devices in order of id, each with its newest result."""
+        records = self._store.devices(after=after, limit=limit)
+        newest = self._store.newest_results([record.device for record in records])
+        return [(record, newest.get(record.device)) for record in records]
+
+    def history(self, name: str, *, before: int, limit: int) -> Sequence[StoredResult]:
+        """Return a device's results, newest first.
+
+        Raises:
+            NotFound: If there is no such device.
+        """
+        record = self._store.device(device_id(name))
+        if record is None:
+            raise unknown_device(name)
+        return self._store.history(record.device, before=before, limit=limit)
+
+    def revoke(self, name: str, reason: str, at: datetime) -> DeviceId:
+        """Revoke a device: its certificates end, and its evidence is refused from now on.
+
+        Raises:
+            NotFound: If there is no such device.
+        """
+        device = device_id(name)
+        with self._store.work() as work:
+            if not work.revoke(device, reason, at):
+                raise unknown_device(name)
+        return device
+
+
+def unknown_device(name: str) -> NotFound:
+    """Return the refusal for a device that is not enrolled."""
+    return NotFound(RefusalCode.DEVICE_UNKNOWN, f"no device {name!r} is enrolled here")

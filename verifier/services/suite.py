@@ -1,0 +1,41 @@
+"""The services together, as a door needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from verifier.ports import Clock
+from verifier.services.attest import Attest
+from verifier.services.challenge import Challenges
+from verifier.services.decisions import Decisions
+from verifier.services.devices import DeviceCache, Devices
+from verifier.services.enrol import Enrol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Every use case that HTTP serves.
+
+    Attributes:
+        clock: Now.
+        cache: Devices in memory.
+        challenges: Nonces.
+        attest: Evidence.
+        enrol: Enrolment.
+        devices: Results and history.
+        decisions: Decisions.
+        key_set: Returns the JWKS at a moment.
+        unready: Returns why the service cannot serve; empty when it can.
+    """
+
+    clock: Clock
+    cache: DeviceCache
+    challenges: Challenges
+    attest: Attest
+    enrol: Enrol
+    devices: Devices
+    decisions: Decisions
+    key_set: Callable[[datetime], dict[str, object]]
+    unready: Callable[[], tuple[str, ...]]
