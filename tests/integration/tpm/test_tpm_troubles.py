@@ -87,6 +87,28 @@ def test_a_restart_between_two_calls_goes_unnoticed(tpm: EsapiTpm, swtpm: Softwa
     assert tpm.quote(SELECTIONS, bytes(32)).attest
 
 
+@pytest.mark.parametrize(("cuts", "noticed"), [(1, False), (2, True)])
+def test_a_line_cut_during_a_command_is_opened_anew_once(
+    tpm: EsapiTpm, swtpm: SoftwareTpm, *, cuts: int, noticed: bool
+) -> None:
+    with TpmLine(swtpm) as line:
+        behind = EsapiTpm(line.tcti)
+        behind.quote(SELECTIONS, bytes(32))
+        line.commands.clear()
+
+        def cut(code: int) -> None:
+            if code == QUOTE and line.commands.count(QUOTE) <= cuts:
+                raise ConnectionAbortedError
+
+        line.interrupt = cut
+        if noticed:
+            with pytest.raises(TpmUnavailable, match="stopped answering"):
+                behind.quote(SELECTIONS, bytes(32))
+        assert behind.quote(SELECTIONS, bytes(32)).attest
+        assert line.commands.count(QUOTE) == cuts + 1
+        behind.close()
+
+
 def test_a_tpm_that_was_reset_but_not_started_is_unavailable(
     tpm: EsapiTpm, swtpm: SoftwareTpm
 ) -> None:
