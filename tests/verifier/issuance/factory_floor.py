@@ -42,7 +42,8 @@ class FactoryFloor(Courtroom):
     def enrolment_nonce(self) -> Nonce:
         return self.nonce(enrolment_subject(self.idevid()))
 
-    def request(self, nonce: Nonce | None = None, *, witness: SoftTpm | None = None, **parts: object
+    def request(
+        self, nonce: Nonce | None = None, *, witness: SoftTpm | None = None, **parts: object
     ) -> EnrolmentRequest:
         """An honest request; ``parts`` replace its fields, ``witness`` certifies instead."""
         nonce = self.enrolment_nonce() if nonce is None else nonce
@@ -86,9 +87,7 @@ def owner_ca() -> Issuer:
         .not_valid_before(NOW - timedelta(days=30))
         .not_valid_after(NOW + timedelta(days=300))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     return Issuer(certificate=certificate, key=key)
