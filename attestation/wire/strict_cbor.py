@@ -89,7 +89,6 @@ def decode(
     try:
         value: CborValue = cbor2.CBORDecoder(
             source,
-            tag_hook=_refuse_tag,
             semantic_decoders=_NO_TAGS,
             max_depth=MAX_CBOR_DEPTH,
             allow_indefinite=False,

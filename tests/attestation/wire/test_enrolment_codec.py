@@ -83,8 +83,10 @@ def test_a_field_above_its_limit_is_refused(key: str, value: object) -> None:
 
 
 def test_a_request_above_its_size_is_refused() -> None:
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(LimitExceeded) as caught:
         decode_enrolment(bytes(MAX_ENROLMENT_BYTES + 1))
+
+    assert caught.value.code is RefusalCode.TOO_LARGE
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x80", b"\xa0", b"\xa1\x01\x02", b"garbage"])

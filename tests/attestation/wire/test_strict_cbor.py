@@ -104,6 +104,12 @@ def test_every_tag_is_refused(tag: int, content: str) -> None:
     assert caught.value.code is RefusalCode.CBOR_MALFORMED
 
 
+def test_a_container_as_key_is_refused_before_it_is_hashed() -> None:
+    """Hashes of number tuples can be made to collide; text is hashed with a secret."""
+    with pytest.raises(MalformedInput, match="map key must be a text string"):
+        decode("a2820102008201020" + "0")
+
+
 def test_refused_tags_leave_nothing_behind() -> None:
     for tag in range(2000):
         with pytest.raises(MalformedInput):
