@@ -29,7 +29,11 @@ deny contains "result-expired: the last attestation result is too old" if {
 	not fresh
 }
 
+# Texts, lists and objects come after all numbers, so kinds are checked before order is.
 fresh if {
+	is_number(input.now)
+	is_number(input.posture.exp)
+	is_number(input.posture.iat)
 	input.now < input.posture.exp
 	input.now >= input.posture.iat - 5
 }

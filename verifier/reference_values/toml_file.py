@@ -143,8 +143,8 @@ def _hex_list(values: frozenset[bytes]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a TOML basic string; JSON's escapes are a subset of TOML's."""
-    return json.dumps(text, ensure_ascii=True)
+    """Return a TOML basic string: JSON's escapes, and DEL (TOML 1.0, "String")."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _malformed(where: str, reason: str) -> MalformedInput:

@@ -1,0 +1,102 @@
+"""Appraisal policies: what ships, and what is refused by the name of its key."""
+
+from __future__ import annotations
+
+import pytest
+
+from attestation.errors import InputError
+from attestation.refusals import RefusalCode as Code
+from tests.verifier.appraisal.courtroom import shipped_policy
+from verifier.appraisal.policy import load_policy
+
+GOOD = """
+id = "mine/1"
+description = "mine"
+[quote]
+selection = "sha256:0,4"
+[log]
+separators = true
+[lifetimes]
+result_s = 300
+[[pcrs]]
+indices = [0, 4]
+claim = "hardware"
+known = 2
+unknown = 96
+missing = 33
+"""
+
+
+@pytest.mark.parametrize("name", ["linux-server", "development"])
+def test_shipped_policy_loads_under_its_own_name(name: str) -> None:
+    policy = shipped_policy(name)
+
+    assert policy.id == f"{name}/1"
+    assert policy.selection_text == "sha256:0,1,2,3,4,5,6,7,8,9,14"
+
+
+def test_policy_loads_with_defaults() -> None:
+    policy = load_policy(GOOD, "mine.toml")
+
+    assert (policy.result_lifetime.total_seconds(), policy.nonce_ttl.total_seconds()) == (300, 120)
+    assert policy.by_pcr[4].contradicted == 96
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("[quote]", "colour = 1\n[quote]", "colour"),
+        ("[log]", "[log]\nverify = false", "log.verify"),
+        ("[lifetimes]", "[lifetimes]\nforever = true", "lifetimes.forever"),
+        ("known = 2", "known = 2\nhint = 1", r"pcrs\[1\].hint"),
+        ('id = "mine/1"', "", "id"),
+        ('id = "mine/1"', 'id = " "', "id"),
+        ('selection = "sha256:0,4"', "", "selection"),
+        ('"sha256:0,4"', '"sha256:0,4,5"', "PCR 5"),
+        ('"sha256:0,4"', '"sha256:0"', "PCR 4"),
+        ('"sha256:0,4"', '"sha1:0,4"', "SHA-1"),
+        ('"sha256:0,4"', '"sha256:0,4+sha256:0,4"', "twice"),
+        ('"sha256:0,4"', '"sha256:"', "sha256:"),
+        ('"sha256:0,4"', '"md5:0,4"', "md5"),
+        ("indices = [0, 4]", "indices = [0, 4, 4]", "two rules"),
+        ("indices = [0, 4]", "indices = []", "PCR 0"),
+        ("indices = [0, 4]", 'indices = ["0"]', "indices"),
+        ("indices = [0, 4]", "indices = [true]", "indices"),
+        ('"hardware"', '"hardwear"', "claim"),
+        ("known = 2", "known = 33", r"pcrs\[1\].known"),
+        ("known = 2", "known = 0", r"pcrs\[1\].known"),
+        ("unknown = 96", "unknown = 2", r"pcrs\[1\].unknown"),
+        ("unknown = 96", "unknown = 0", r"pcrs\[1\].unknown"),
+        ("unknown = 96", "unknown = 128", r"pcrs\[1\].unknown"),
+        ("unknown = 96", "unknown = true", r"pcrs\[1\].unknown"),
+        ("missing = 33", "", r"pcrs\[1\].missing"),
+        ("missing = 33", "missing = 3", r"pcrs\[1\].missing"),
+        ("missing = 33", "missing = 33\ncontradicted = 2", r"pcrs\[1\].contradicted"),
+        ("missing = 33", 'missing = 33\nmatch = "path"', "match"),
+        ("missing = 33", 'missing = 33\ncoverage = "none"', "coverage"),
+        ("separators = true", 'separators = "yes"', "separators"),
+        ("result_s = 300", "result_s = 0", "result_s"),
+        ("result_s = 300", "result_s = -1", "result_s"),
+        ("result_s = 300", "result_s = inf", "result_s"),
+        ("result_s = 300", "result_s = nan", "result_s"),
+        ("result_s = 300", "result_s = true", "result_s"),
+        ("[[pcrs]]", "[pcrs]", "pcrs"),
+        ("[quote]", "[quote", "not TOML"),
+    ],
+)
+def test_wrong_policy_is_refused_by_the_name_of_its_key(old: str, new: str, named: str) -> None:
+    assert old in GOOD
+
+    with pytest.raises(InputError, match=named) as caught:
+        load_policy(GOOD.replace(old, new), "mine.toml")
+
+    assert caught.value.code is Code.POLICY_INVALID
+    assert "mine.toml" in caught.value.reason
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", 'id = "x"\ndescription = "x"\n'])
+def test_empty_policy_is_refused(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_policy(text, "empty.toml")
+
+    assert caught.value.code is Code.POLICY_INVALID
