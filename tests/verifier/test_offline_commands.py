@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from attestation.reader import pack
 from tests.simulators.firmware_log import SEPARATOR, SHA1, SHA256, agile_event, header
 from verifier.cli import offline
 from verifier.cli.offline import judge_eventlog
@@ -49,9 +52,6 @@ def bundle(name: str, *, pcrs: bool = True, log: bool = True) -> dict[str, Path 
 
 def verdicts(document: Any) -> dict[tuple[str, int], str]:
     return {(item["bank"], item["pcr"]): item["verdict"] for item in document["replay"]}
-
-
-# --- verifier eventlog ---------------------------------------------------------------------
 
 
 def test_eventlog_prints_the_document_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,9 +110,6 @@ def test_absent_or_too_large_eventlog_is_one_line_with_its_path(
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert str(path) in error
-
-
-# --- verifier quote over real quotes -------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["good-1", "latitude-7520"])
@@ -222,6 +219,40 @@ def test_bytes_that_no_tpm_made_are_refused(run: Run, tmp_path: Path) -> None:
     assert document["pcr_selection"] == {}
 
 
+def signed(folder: Path, kind: int, said: bytes) -> dict[str, Path]:
+    """A TPMS_ATTEST of this kind, truly signed by a fresh key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    attest = pack(">IHHHQIIBQ", 0xFF544347, kind, 0, 0, 1, 1, 0, 1, 1) + said
+    r, s = decode_dss_signature(key.sign(attest, ec.ECDSA(hashes.SHA256())))
+    files = {
+        "attest": attest,
+        "sig": pack(">HHH32sH32s", 0x18, 0x0B, 32, r.to_bytes(32), 32, s.to_bytes(32)),
+        "ak": key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return {name: folder / name for name in files}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "words"),
+    [
+        (0x8018, pack(">IH32s", 0, 32, SHA256.digest(b"")), "covers no PCR"),
+        (0x8018, pack(">IHB3sH32s", 1, 11, 3, bytes(3), 32, SHA256.digest(b"")), "covers no PCR"),
+        (0x8017, pack(">HH", 0, 0), "certifies a key, wanted a quote"),
+        (0x8014, b"", "type is 0x8014"),
+    ],
+)
+def test_attestation_that_quotes_nothing_is_refused_though_truly_signed(
+    kind: int, said: bytes, words: str, run: Run, tmp_path: Path
+) -> None:
+    code, document, _ = run(**signed(tmp_path, kind, said))
+    assert code == 1
+    assert document["signature"] == "verified" or kind == 0x8014
+    assert document["status"] == "refused"
+    assert words in document["reason"]
+
+
 def test_log_that_contradicts_itself_is_refused(run: Run, tmp_path: Path) -> None:
     raw = (GOOD / "eventlog").read_bytes()
     at = raw.index("SecureBoot".encode("utf-16-le")) + 20
@@ -288,8 +319,6 @@ def test_sha1_signature_of_the_windows_sample_is_refused_but_its_values_fit(run:
     assert document["pcr_digest"] == "matches"
     assert "differs" not in verdicts(document).values()
 
-
-# --- verifier quote over malformed files ---------------------------------------------------
 
 BAD_FILES = {
     "empty quote": ("attest", b""),

@@ -214,6 +214,7 @@ SHIM_LOCK = bytes.fromhex("50ab5d6046e00043abb63dd810dd8b23")
 def test_surplus_of_old_shim_is_taken_for_that_variable_only() -> None:
     logged = variable("Shim", b"cert", SHIM_LOCK) + b"surplu"
     assert contradictions(AUTHORITY, logged, logged[:-1]) == []
+    assert len(contradictions(AUTHORITY, logged, b"another certificate")) == 1
     other = variable("Shin", b"cert", SHIM_LOCK) + b"surplu"
     assert len(contradictions(AUTHORITY, other, other[:-1])) == 1
     foreign = variable("Shim", b"cert") + b"surplu"
