@@ -305,6 +305,10 @@ class Verifier:
             self.feeds.broker.stop()
         self.store.close()
 
+    def healthy(self) -> bool:
+        """Say whether the writer thread lives: what the watchdog watches."""
+        return self.committer.alive
+
     def server(self) -> HttpServer:
         """Return the HTTPS door, bound but not yet serving.
 

@@ -71,6 +71,11 @@ class GroupCommit:
             ) from error
         return future
 
+    @property
+    def alive(self) -> bool:
+        """Whether the writer thread runs."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Commit what waits, then end the thread."""
         self._queue.put(None)

@@ -1,0 +1,174 @@
+"""``verifier check``: a doctor. Every prerequisite with a verdict, a reason and a mend."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import typer
+from cryptography import x509
+
+from attestation.errors import AttestationError
+from verifier.api.client_certificate import tls_context
+from verifier.cli import context, output
+from verifier.cli.context import Json
+from verifier.errors import ServiceError
+from verifier.keys.authority import DEVICE_CA, load_authority
+from verifier.keys.files import check_directory, read_file
+from verifier.keys.ring import KeyRing
+from verifier.main import SystemClock, load_anchors, load_appraisal_policy, load_engine
+from verifier.settings import Settings
+from verifier.store.migrate import schema_state
+from verifier.store.sql_store import open_store
+
+OK, WARNING, FAILED = "ok", "warning", "failed"
+SOON = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One prerequisite.
+
+    Attributes:
+        name: What was looked at.
+        verdict: ``ok``, ``warning`` or ``failed``.
+        reason: What was seen.
+        mend: What to do; empty when ok.
+    """
+
+    name: str
+    verdict: str
+    reason: str
+    mend: str = ""
+
+
+Look = Callable[[Settings], Verdict]
+
+
+def command(*, as_json: Json = False) -> None:
+    """Look at every prerequisite; exit 0 if nothing failed, 1 if something did."""
+    settings = context.settings()
+    verdicts = [_looked(name, look, settings) for name, look in _LOOKS]
+    if as_json:
+        output.say_json([asdict(verdict) for verdict in verdicts])
+    else:
+        output.say_table(
+            ("check", "verdict", "reason", "mend"),
+            [(one.name, one.verdict, one.reason, one.mend) for one in verdicts],
+        )
+    raise typer.Exit(int(any(one.verdict == FAILED for one in verdicts)))
+
+
+def _looked(name: str, look: Look, settings: Settings) -> Verdict:
+    try:
+        return look(settings)
+    except (ServiceError, AttestationError) as error:
+        return Verdict(name=name, verdict=FAILED, reason=error.reason, mend=_MENDS[name])
+
+
+def _store(settings: Settings) -> Verdict:
+    state = schema_state(settings.store.url)
+    if not state.up_to_date:
+        found = state.current or "absent"
+        return Verdict(
+            name="store", verdict=FAILED, reason=f"tables are {found}", mend=_MENDS["store"]
+        )
+    return Verdict(name="store", verdict=OK, reason=f"tables at {state.current}")
+
+
+def _keys(settings: Settings) -> Verdict:
+    directory = Path(settings.keys.directory)
+    check_directory(directory)
+    ring = KeyRing(directory)
+    load_authority(directory, DEVICE_CA)
+    return Verdict(name="keys", verdict=OK, reason=f"{len(ring.entries)} result keys, device CA")
+
+
+def _tls(settings: Settings) -> Verdict:
+    directory = Path(settings.keys.directory)
+    path = Path(settings.server.tls_certificate or directory / "tls.cert.pem")
+    key = Path(settings.server.tls_key or directory / "tls.key.pem")
+    tls_context(path, key, load_authority(directory, DEVICE_CA).pem.decode())
+    ends = x509.load_pem_x509_certificate(read_file(path)).not_valid_after_utc
+    if ends < SystemClock().now():
+        return Verdict(name="tls", verdict=FAILED, reason=f"ended {ends}", mend=_MENDS["tls"])
+    if ends < SystemClock().now() + SOON:
+        return Verdict(name="tls", verdict=WARNING, reason=f"ends {ends}", mend=_MENDS["tls"])
+    return Verdict(name="tls", verdict=OK, reason=f"{path} until {ends}")
+
+
+def _roots(settings: Settings) -> Verdict:
+    anchors = load_anchors(settings)
+    return Verdict(name="roots", verdict=OK, reason=f"{len(anchors.certificates)} trust anchors")
+
+
+def _appraisal(settings: Settings) -> Verdict:
+    policy = load_appraisal_policy(settings)
+    return Verdict(
+        name="appraisal policy", verdict=OK, reason=f"{policy.id}: {policy.selection_text}"
+    )
+
+
+def _decision(settings: Settings) -> Verdict:
+    load_engine(settings)
+    return Verdict(
+        name="decision policy", verdict=OK, reason=settings.policy.rego or "the packaged one"
+    )
+
+
+def _references(settings: Settings) -> Verdict:
+    if not schema_state(settings.store.url).up_to_date:
+        return Verdict(
+            name="reference values", verdict=WARNING, reason="no store", mend=_MENDS["store"]
+        )
+    found = open_store(settings.store.url, with_outbox=False).reference_sets()
+    if not found:
+        return Verdict(
+            name="reference values",
+            verdict=WARNING,
+            reason="none: no device can be affirming",
+            mend=_MENDS["reference values"],
+        )
+    return Verdict(name="reference values", verdict=OK, reason=f"{len(found)} sets")
+
+
+def _broker(settings: Settings) -> Verdict:
+    mqtt = settings.mqtt
+    if not mqtt.host:
+        return Verdict(name="mqtt", verdict=OK, reason="off: mqtt.host is empty")
+    try:
+        with socket.create_connection((mqtt.host, mqtt.port), timeout=3):
+            return Verdict(name="mqtt", verdict=OK, reason=f"{mqtt.host}:{mqtt.port} answers")
+    except OSError as error:
+        return Verdict(
+            name="mqtt",
+            verdict=WARNING,
+            reason=f"{mqtt.host}:{mqtt.port}: {error}",
+            mend=_MENDS["mqtt"],
+        )
+
+
+_MENDS = {
+    "store": "verifier init",
+    "keys": "verifier init",
+    "tls": "verifier init --hostname NAME, or [server] tls_certificate and tls_key",
+    "roots": "name the manufacturers' PEM files in [trust] manufacturer_roots",
+    "appraisal policy": "correct [policy] appraisal",
+    "decision policy": "correct [policy] rego",
+    "reference values": "verifier reference-values learn --device ID --name NAME",
+    "mqtt": "start the broker, or correct [mqtt]; results wait in the outbox",
+}
+
+_LOOKS: tuple[tuple[str, Look], ...] = (
+    ("store", _store),
+    ("keys", _keys),
+    ("tls", _tls),
+    ("roots", _roots),
+    ("appraisal policy", _appraisal),
+    ("decision policy", _decision),
+    ("reference values", _references),
+    ("mqtt", _broker),
+)

@@ -1,0 +1,182 @@
+"""``verifier init``, ``verifier keys``, ``verifier token`` and ``verifier manufacturer``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from attestation.tpm import csr_idevid
+from verifier.api.documents import moment
+from verifier.cli import context, output
+from verifier.cli.context import Json
+from verifier.cli.reference_values import read_bounded
+from verifier.issuance.manufacture import issue_identity, judge_manufacture
+from verifier.issuance.profiles import SERIAL_ENTROPY_BYTES, Issuer, certificate_serial
+from verifier.keys.authority import create_authority, load_authority
+from verifier.keys.files import check_directory, make_directory, write_public
+from verifier.keys.ring import NONCE_KEY_BYTES, KeyRing, RingEntry
+from verifier.keys.setup import initialise
+from verifier.main import SystemClock, SystemEntropy, load_appraisal_policy, result_lifetime
+from verifier.services.tokens import Tokens
+from verifier.store.migrate import migrate
+
+keys = typer.Typer(no_args_is_help=True, help="Keys that sign results.")
+token = typer.Typer(no_args_is_help=True, help="Bearer tokens of readers and operators.")
+manufacturer = typer.Typer(
+    no_args_is_help=True, help="A manufacturer's CA in a box, for pilot lines and tests."
+)
+
+MANUFACTURER_CA = "manufacturer-ca"
+MAX_REQUEST_BYTES = 256 * 1024
+
+Directory = Annotated[Path, typer.Option("--directory", help="Where the CA's key is.")]
+
+
+def init(
+    *,
+    hostname: Annotated[
+        list[str] | None,
+        typer.Option(help="Make a TLS certificate for this name or address (repeatable)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make keys and tables; what is there already stays."""
+    settings = context.settings()
+    directory = Path(settings.keys.directory)
+    made = initialise(
+        directory,
+        hostnames=tuple(hostname or ()),
+        at=SystemClock().now(),
+        entropy=SystemEntropy(),
+    )
+    state = migrate(settings.store.url)
+    if as_json:
+        output.say_json({"keys": str(directory), "made": list(made), "tables": state.current})
+        return
+    for thing in made or ("nothing: all keys were there",):
+        output.say(f"made {thing}")
+    output.say(f"keys in {directory}; tables at {state.current}")
+
+
+@keys.command("list")
+def list_keys(*, as_json: Json = False) -> None:
+    """List the keys that sign results."""
+    _tell_keys(KeyRing(Path(context.settings().keys.directory)).entries, as_json=as_json)
+
+
+@keys.command()
+def rotate(*, as_json: Json = False) -> None:
+    """Sign with the next key from now on; the running service follows by itself."""
+    settings = context.settings()
+    lifetime = result_lifetime(settings, load_appraisal_policy(settings))
+    ring = KeyRing(Path(settings.keys.directory))
+    entries = ring.rotate(SystemClock().now(), lifetime, SystemEntropy().take(NONCE_KEY_BYTES))
+    _tell_keys(entries, as_json=as_json)
+
+
+def _tell_keys(entries: tuple[RingEntry, ...], *, as_json: bool) -> None:
+    rows = [(entry.kid, entry.state.value, moment(entry.since)) for entry in entries]
+    if as_json:
+        output.say_json([dict(zip(("kid", "state", "since"), row, strict=True)) for row in rows])
+    else:
+        output.say_table(("kid", "state", "since"), rows)
+
+
+@token.command("create")
+def create_token(
+    name: Annotated[str, typer.Argument(help="Whose token this is.")],
+    *,
+    role: Annotated[str, typer.Option(help="reader or operator")] = "reader",
+    as_json: Json = False,
+) -> None:
+    """Make a token and print it once; only its digest is kept."""
+    tokens = Tokens(context.store(context.settings()), SystemEntropy())
+    secret = tokens.create(name, role, SystemClock().now())
+    if as_json:
+        output.say_json({"name": name, "role": role, "token": secret})
+    else:
+        print(secret)
+
+
+@token.command("list")
+def list_tokens(*, as_json: Json = False) -> None:
+    """List tokens, without their secrets."""
+    found = Tokens(context.store(context.settings()), SystemEntropy()).all()
+    rows = [(one.name, one.role, moment(one.created_at)) for one in found]
+    if as_json:
+        output.say_json([dict(zip(("name", "role", "created"), row, strict=True)) for row in rows])
+    else:
+        output.say_table(("name", "role", "created"), rows)
+
+
+@token.command("remove")
+def remove_token(name: str, *, as_json: Json = False) -> None:
+    """Remove a token; it is refused from now on."""
+    Tokens(context.store(context.settings()), SystemEntropy()).remove(name)
+    if as_json:
+        output.say_json({"name": name, "removed": True})
+    else:
+        output.say(f"removed {name}")
+
+
+@manufacturer.command("init")
+def init_manufacturer(
+    *,
+    directory: Directory,
+    name: Annotated[str, typer.Option(help="The manufacturer's name.")] = "Example Devices",
+    as_json: Json = False,
+) -> None:
+    """Make a manufacturer's CA, if there is none yet."""
+    make_directory(directory)
+    path = directory / f"{MANUFACTURER_CA}.cert.pem"
+    if not path.exists():
+        create_authority(directory, MANUFACTURER_CA, f"{name} Root", SystemClock().now())
+    check_directory(directory)
+    if as_json:
+        output.say_json({"certificate": str(path)})
+    else:
+        output.say(f"{path} is the root for trust.manufacturer_roots")
+
+
+@manufacturer.command()
+def issue(
+    request: Annotated[Path, typer.Argument(help="TCG-CSR-IDEVID of `device-agent factory`.")],
+    *,
+    directory: Directory,
+    out: Annotated[Path, typer.Option(help="Folder for idevid.pem and iak.pem.")],
+    as_json: Json = False,
+) -> None:
+    """Judge a manufacture request and sign the IDevID and IAK certificates."""
+    check_directory(directory)
+    authority = load_authority(directory, MANUFACTURER_CA)
+    accepted = judge_manufacture(csr_idevid.parse(read_bounded(request, MAX_REQUEST_BYTES)))
+    entropy = SystemEntropy()
+    serials = (
+        certificate_serial(entropy.take(SERIAL_ENTROPY_BYTES)),
+        certificate_serial(entropy.take(SERIAL_ENTROPY_BYTES)),
+    )
+    made = issue_identity(
+        accepted,
+        Issuer(certificate=authority.certificate, key=authority.key),
+        serials=serials,
+        at=SystemClock().now(),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    paths = _write_certificates(out, {"idevid": made.idevid, "iak": made.iak})
+    if as_json:
+        output.say_json({"serial": accepted.hardware_serial, "model": accepted.model, **paths})
+    else:
+        output.say(f"issued {accepted.hardware_serial}: {', '.join(paths.values())}")
+
+
+def _write_certificates(out: Path, chosen: dict[str, x509.Certificate]) -> dict[str, str]:
+    paths = {}
+    for name, certificate in chosen.items():
+        path = out / f"{name}.pem"
+        write_public(path, certificate.public_bytes(serialization.Encoding.PEM))
+        paths[name] = str(path)
+    return paths

@@ -1,0 +1,98 @@
+"""The ``verifier`` command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attestation.errors import AttestationError
+from verifier.cli import check, devices, explain, keys, offline, policy, query, serve
+from verifier.cli.context import ConfigChoice, Json
+from verifier.cli.failures import failure
+from verifier.cli.reference_values import reference_values
+from verifier.errors import ServiceError
+from verifier.main import version
+
+app = typer.Typer(
+    name="verifier",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Judges TPM evidence, signs results, decides, and tells whoever must know.",
+)
+app.add_typer(devices.devices, name="devices")
+app.add_typer(policy.policy, name="policy")
+app.add_typer(reference_values, name="reference-values")
+app.add_typer(keys.token, name="token")
+app.add_typer(keys.keys, name="keys")
+app.add_typer(keys.manufacturer, name="manufacturer")
+app.command("init")(keys.init)
+app.command("serve")(serve.serve)
+app.command("results")(devices.results)
+app.command("check")(check.command)
+app.command("appraise")(explain.command)
+app.command("query")(query.command)
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
+    if asked:
+        print(version())
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="TOML file.", envvar="VERIFIER_CONFIG")
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say it.")
+    ] = False,
+) -> None:
+    """Judges TPM evidence, signs results, decides, and tells whoever must know."""
+    ConfigChoice.path = config
+
+
+@app.command("eventlog")
+def eventlog(
+    file: Annotated[Path, typer.Argument(help="A firmware event log.")], *, as_json: Json = False
+) -> None:
+    """Parse and replay a firmware event log. Exit code 0 parsed, 2 malformed."""
+    raise typer.Exit(offline.eventlog(file, as_json=as_json))
+
+
+@app.command("quote")
+def quote(
+    *,
+    attest: Annotated[Path, typer.Option(help="TPMS_ATTEST (tpm2_quote -m).")],
+    sig: Annotated[Path, typer.Option(help="TPMT_SIGNATURE (tpm2_quote -s).")],
+    ak: Annotated[Path, typer.Option(help="Attestation key: PEM, TPM2B_PUBLIC or TPMT_PUBLIC.")],
+    pcrs: Annotated[Path | None, typer.Option(help="PCR values, JSON.")] = None,
+    eventlog: Annotated[Path | None, typer.Option(help="Firmware event log.")] = None,
+    nonce: Annotated[str | None, typer.Option(help="Qualifying data, hexadecimal.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a bare quote of tpm2-tools. Exit code 0 consistent, 1 refused, 2 malformed."""
+    raise typer.Exit(
+        offline.quote(
+            attest=attest,
+            sig=sig,
+            ak=ak,
+            pcrs=pcrs,
+            eventlog=eventlog,
+            nonce=nonce,
+            as_json=as_json,
+        )
+    )
+
+
+def main() -> None:
+    """Run one command; errors of ours become one line and an exit code."""
+    try:
+        app()
+    except (AttestationError, ServiceError) as error:
+        sys.exit(failure(error))

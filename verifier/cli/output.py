@@ -1,0 +1,53 @@
+"""What commands print: tables and colours on a terminal, plain lines in a pipe, JSON on request."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {
+    "affirming": "green",
+    "allow": "green",
+    "passed": "green",
+    "ok": "green",
+    "warning": "yellow",
+    "skipped": "dim",
+    "contraindicated": "red",
+    "deny": "red",
+    "failed": "red",
+    "revoked": "red",
+}
+"""Colours of the words that matter."""
+
+
+def say_json(document: object) -> None:
+    """Print a document as JSON."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """Print one line; a word that matters is coloured on a terminal."""
+    console = Console(highlight=False, soft_wrap=True)
+    line = Text(text)
+    if console.is_terminal:
+        for word, style in STYLES.items():
+            line.highlight_words([word], style)
+    console.print(line)
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table: drawn on a terminal, tab-separated with a heading line in a pipe."""
+    if not sys.stdout.isatty():
+        print("\t".join(columns))
+        for row in rows:
+            print("\t".join(str(cell) for cell in row))
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(str(cell), style=STYLES.get(str(cell), "")) for cell in row))
+    Console().print(table)

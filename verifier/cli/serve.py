@@ -1,0 +1,48 @@
+"""``verifier serve``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from verifier.api.server import take_signals
+from verifier.cli import context
+from verifier.main import Verifier, version
+from verifier.notify import ServiceNotifier
+from verifier.store.migrate import migrate
+from verifier.telemetry import configure_logging, logger
+
+
+def serve(
+    *,
+    log_json: Annotated[
+        bool, typer.Option("--log-json/--log-text", help="Log lines as JSON.")
+    ] = not sys.stderr.isatty(),
+) -> None:
+    """Run the verifier until SIGTERM; requests in progress are finished."""
+    configure_logging(as_json=log_json)
+    log = logger("serve")
+    settings = context.settings()
+    migrate(settings.store.url)
+    verifier = Verifier(settings)
+    server = verifier.server()
+    take_signals()
+    notifier = ServiceNotifier(os.environ)
+    host, port = server.address
+
+    def ready() -> None:
+        log.info("verifier_ready", host=host, port=port, version=version())
+        notifier.status(f"serving on {host}:{port}")
+        notifier.ready()
+
+    verifier.start()
+    notifier.watch(verifier.healthy)
+    try:
+        server.serve(ready)
+    finally:
+        notifier.stopping()
+        verifier.stop()
+        log.info("verifier_stopped")
