@@ -67,6 +67,8 @@ CREDENTIAL_FAULTS: Final = frozenset(
     {
         RefusalCode.AK_UNKNOWN,
         RefusalCode.CERTIFICATE_EXPIRED,
+        RefusalCode.CERTIFICATE_KEY_MISMATCH,
+        RefusalCode.CERTIFICATE_MALFORMED,
         RefusalCode.CERTIFICATE_UNTRUSTED,
         RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
         RefusalCode.CLIENT_CERTIFICATE_WRONG,

@@ -207,7 +207,7 @@ def assemble(settings: Settings, tpm: Tpm) -> Parts:
     Raises:
         SettingsInvalid: If the settings name no verifier, or a file that cannot be used.
     """
-    from device_agent.tpm.tls import use_tpm_key  # noqa: PLC0415 - libssl only when needed
+    from device_agent.tpm.tls import signing_failure, use_tpm_key  # noqa: PLC0415 - libssl only when needed
 
     require_verifier(settings)
     server_context(settings.verifier.ca_file, "verifier.ca_file")
@@ -227,6 +227,7 @@ def assemble(settings: Settings, tpm: Tpm) -> Parts:
             url=settings.verifier.url,
             ca_file=settings.verifier.ca_file,
             dress=identities.dress,
+            key_failure=signing_failure,
             connect_timeout_s=settings.verifier.connect_timeout_s,
             read_timeout_s=settings.verifier.read_timeout_s,
         ),

@@ -27,7 +27,7 @@ from device_agent.errors import (
     VerifierUnreachable,
 )
 from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply, KeyRole
-from device_agent.transport.connection import Answer, Connection
+from device_agent.transport.connection import Answer, Connection, KeyFailure
 
 Dress = Callable[[ssl.SSLContext, KeyRole], None]
 """Gives a TLS context the client certificate and TPM key of a role."""
@@ -61,6 +61,7 @@ class HttpsVerifier:
         url: ``https://host[:port]``.
         ca_file: PEM file of the verifier's TLS authority; the only one believed.
         dress: Gives a TLS context our key and certificate of a role.
+        key_failure: Says why a client key did not sign, if it did not.
         connect_timeout_s: For TCP and handshake.
         read_timeout_s: For one whole exchange.
     """
@@ -71,6 +72,7 @@ class HttpsVerifier:
         url: str,
         ca_file: str,
         dress: Dress,
+        key_failure: KeyFailure = lambda _context: None,
         connect_timeout_s: float,
         read_timeout_s: float,
     ) -> None:
@@ -79,6 +81,7 @@ class HttpsVerifier:
         self._port = parts.port or _DEFAULT_PORT
         self._ca_file = ca_file
         self._dress = dress
+        self._key_failure = key_failure
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._connections: dict[KeyRole, Connection] = {}
@@ -152,6 +155,7 @@ class HttpsVerifier:
             self._host,
             self._port,
             self._context(role),
+            key_failure=self._key_failure,
             connect_timeout_s=self._connect_timeout_s,
             read_timeout_s=self._read_timeout_s,
         )

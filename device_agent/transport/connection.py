@@ -11,13 +11,18 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from attestation.refusals import RefusalCode
-from device_agent.errors import VerifierRefused, VerifierUnreachable, VerifierUntrusted
+from device_agent.errors import (
+    DeviceAgentError,
+    VerifierRefused,
+    VerifierUnreachable,
+    VerifierUntrusted,
+)
 
 MOST_ANSWER_BYTES: Final = 1024 * 1024
 """An answer holds one EAR and one challenge: a few kilobytes."""
@@ -33,6 +38,10 @@ _CLIENT_CERTIFICATE_ALERTS: Final = (
     "ALERT_ACCESS_DENIED",
 )
 """TLS alerts by which a server refuses *our* certificate (RFC 8446 section 6.2)."""
+
+
+KeyFailure = Callable[[ssl.SSLContext], DeviceAgentError | None]
+"""Why the latest signature of a context's client key failed; None if it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +60,7 @@ class Connection:
         host: Server name; the certificate must carry it.
         port: Server port.
         context: Verifies the server and holds our client key.
+        key_failure: Says why the client key did not sign for a context, if it did not.
         connect_timeout_s: For TCP and the TLS handshake.
         read_timeout_s: For one whole exchange.
     """
@@ -61,12 +71,14 @@ class Connection:
         port: int,
         context: ssl.SSLContext,
         *,
+        key_failure: KeyFailure,
         connect_timeout_s: float,
         read_timeout_s: float,
     ) -> None:
         self._host = host
         self._port = port
         self._context = context
+        self._key_failure = key_failure
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._open: http.client.HTTPConnection | None = None
@@ -170,7 +182,10 @@ class Connection:
         if connection is None:
             raise http.client.NotConnected
         with self._deadline(self._read_timeout_s):
-            connection.request(method, path, body=body, headers=dict(headers))
+            # A server that refuses us (our certificate, or a body too large) says so and closes,
+            # perhaps before it has read everything: what it said is still there to be read.
+            with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+                connection.request(method, path, body=body, headers=dict(headers))
             response = connection.getresponse()
             content = response.read(MOST_ANSWER_BYTES + 1)
         if response.length and len(content) <= MOST_ANSWER_BYTES:
@@ -203,16 +218,18 @@ class Connection:
     def _translate(self, error: BaseException) -> Exception | None:
         """Return our error for a library's; None for one that is not about the verifier."""
         place = f"{self._host}:{self._port}"
-        if isinstance(error, ssl.SSLError):
+        if isinstance(error, ssl.SSLCertVerificationError):
             return _translate_tls(error, place)
+        if isinstance(error, ssl.SSLError):
+            return self._key_failure(self._context) or _translate_tls(error, place)
         if isinstance(error, http.client.HTTPException):
             return VerifierUnreachable(
                 f"{place} does not give a whole HTTP answer ({type(error).__name__})"
             )
-        if isinstance(error, TimeoutError):
-            return VerifierUnreachable(f"{place} does not answer in time")
         if isinstance(error, OSError):
-            return VerifierUnreachable(f"{place} cannot be reached: {error.strerror or error}")
+            late = isinstance(error, TimeoutError)
+            why = "no answer in time" if late else error.strerror or str(error)
+            return VerifierUnreachable(f"{place} cannot be reached: {why}")
         return None
 
 

@@ -1,0 +1,296 @@
+"""A verifier small enough to read: checks what binds evidence together, and fails when told to.
+
+``VerifierSimulator`` is a :class:`device_agent.ports.VerifierClient` in process;
+``https_verifier`` puts the same object behind a real TLS socket with the real API's layout.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from attestation.algorithms import HashAlgorithm
+from attestation.evidence import certify_qualifying_data, qualifying_data
+from attestation.pcr import PcrSelection
+from attestation.tpm.attest import parse_attest
+from attestation.tpm.public import parse_public
+from attestation.tpm.signature import verify_attest
+from attestation.wire.enrolment_codec import decode_enrolment
+from attestation.wire.evidence_codec import decode_evidence
+from device_agent.errors import DeviceAgentError, VerifierRefused
+from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply
+
+SELECTIONS = (PcrSelection(bank=HashAlgorithm.SHA256, indices=(0, 1, 2, 7)),)
+
+
+class Authority:
+    """A certificate authority for servers and LDevIDs, made at test time."""
+
+    def __init__(self, name: str = "Owner CA") -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.certificate = (
+            _builder(subject, subject, self.key.public_key(), timedelta(days=3650))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(self.key, hashes.SHA256())
+        )
+
+    @property
+    def pem(self) -> bytes:
+        """The anchor."""
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    def issue(
+        self, name: str, key: ec.EllipticCurvePublicKey, life: timedelta, *, host: str = ""
+    ) -> x509.Certificate:
+        """Issue a leaf; with ``host`` a server's."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = _builder(subject, self.certificate.subject, key, life)
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=False, path_length=None), critical=True
+        )
+        if host:
+            names = x509.SubjectAlternativeName([x509.DNSName(host)])
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self.key, hashes.SHA256())
+
+    def server_files(self, folder: Path, host: str = "localhost") -> tuple[Path, Path]:
+        """Write a server's certificate and key; return their paths."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = self.issue(host, key.public_key(), timedelta(days=30), host=host)
+        certificate_file, key_file = folder / f"{host}.pem", folder / f"{host}.key"
+        certificate_file.write_bytes(leaf.public_bytes(Encoding.PEM))
+        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return certificate_file, key_file
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, life: timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + life)
+    )
+
+
+class VerifierSimulator:
+    """Judges just enough: signature, nonce, binding; ``tampered`` PCR values contradict."""
+
+    def __init__(self, *, life: timedelta = timedelta(days=30), attest_in_s: float = 1.0) -> None:
+        self.authority = Authority()
+        self.life = life
+        self.attest_in_s = attest_in_s
+        self.calls: list[str] = []
+        self.faults: dict[str, list[DeviceAgentError]] = {}
+        self.golden: dict[int, bytes] | None = None
+        self.known_logs: set[bytes] = set()
+        self.iak: bytes | None = None
+        self._nonces: dict[bytes, str] = {}
+
+    def fail(self, call: str, *errors: DeviceAgentError) -> None:
+        """Let the next calls of this name fail with these errors, in order."""
+        self.faults.setdefault(call, []).extend(errors)
+
+    def _begin(self, call: str) -> None:
+        self.calls.append(call)
+        if self.faults.get(call):
+            raise self.faults[call].pop(0)
+
+    def _challenge(self, purpose: str) -> ChallengeReply:
+        nonce = os.urandom(56)
+        self._nonces[nonce] = purpose
+        return ChallengeReply(nonce=nonce, selections=SELECTIONS, expires_in_s=60)
+
+    def _spend(self, nonce: bytes, purpose: str) -> None:
+        if self._nonces.pop(nonce, None) != purpose:
+            raise VerifierRefused("nonce-forged", "not our nonce", http_status=400)
+
+    def enrolment_challenge(self) -> ChallengeReply:
+        self._begin("enrolment_challenge")
+        return self._challenge("enrol")
+
+    def challenge(self) -> ChallengeReply:
+        self._begin("challenge")
+        return self._challenge("attest")
+
+    def enrol(self, message: bytes) -> EnrolmentReply:
+        self._begin("enrol")
+        request = decode_enrolment(message)
+        evidence = decode_evidence(request.evidence)
+        self._spend(evidence.nonce, "enrol")
+        iak = parse_public(request.iak_public)
+        for certify, subject, public in (
+            (request.idevid_certify, "idevid", request.idevid_public),
+            (request.ldevid_certify, "ldevid", request.ldevid_public),
+        ):
+            verify_attest(iak, certify.attest, certify.signature)
+            said = parse_attest(certify.attest)
+            assert said.certified is not None
+            assert said.certified.name == parse_public(public).name
+            assert said.extra == certify_qualifying_data(evidence.nonce, subject)
+        self.iak = request.iak_public
+        self._judge(request.evidence)
+        csr = x509.load_der_x509_csr(request.csr)
+        assert csr.is_signature_valid
+        leaf_key = csr.public_key()
+        assert isinstance(leaf_key, ec.EllipticCurvePublicKey)
+        leaf = self.authority.issue("dev-a", leaf_key, self.life)
+        return EnrolmentReply(
+            device_id="dev-a",
+            certificate_chain_pem=leaf.public_bytes(Encoding.PEM).decode(),
+            not_after=leaf.not_valid_after_utc,
+        )
+
+    def submit(self, evidence: bytes) -> EvidenceReply:
+        self._begin("submit")
+        if self.iak is None:
+            raise VerifierRefused("device-unknown", "never enrolled", http_status=404)
+        self._spend(decode_evidence(evidence).nonce, "attest")
+        good = self._judge(evidence)
+        return EvidenceReply(
+            status="affirming" if good else "contraindicated",
+            allowed=good,
+            reasons=() if good else ("reference-mismatch: PCR 7 differs",),
+            result="e30.e30.x",
+            next=self._challenge("attest"),
+            log_known=True,
+            attest_in_s=self.attest_in_s,
+        )
+
+    def _judge(self, message: bytes) -> bool:
+        evidence = decode_evidence(message)
+        log = evidence.firmware_log
+        if log is not None and log.content is None and log.digest not in self.known_logs:
+            raise VerifierRefused("log-unknown", "send the log", http_status=409)
+        if log is not None:
+            self.known_logs.add(log.digest)
+        assert self.iak is not None
+        verify_attest(parse_public(self.iak), evidence.quote.attest, evidence.quote.signature)
+        said = parse_attest(evidence.quote.attest)
+        assert said.extra == qualifying_data(evidence.nonce, evidence.part_digests)
+        values = dict(evidence.pcr_values[HashAlgorithm.SHA256])
+        if self.golden is None:
+            self.golden = values
+        return values == self.golden
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _challenge_document(reply: ChallengeReply) -> dict[str, object]:
+    return {
+        "nonce": base64.urlsafe_b64encode(reply.nonce).rstrip(b"=").decode(),
+        "pcr_selection": "+".join(item.describe() for item in reply.selections),
+        "expires_in_s": reply.expires_in_s,
+    }
+
+
+def _answer(simulator: VerifierSimulator, path: str, body: bytes) -> dict[str, object]:
+    if path == "/enrol/v1/challenges":
+        return _challenge_document(simulator.enrolment_challenge())
+    if path == "/attest/v1/challenges":
+        return _challenge_document(simulator.challenge())
+    if path == "/enrol/v1/requests":
+        enrolled = simulator.enrol(body)
+        return {
+            "device_id": enrolled.device_id,
+            "certificate_chain_pem": enrolled.certificate_chain_pem,
+            "not_after": enrolled.not_after.isoformat(),
+            "result": "jwt",
+        }
+    judged = simulator.submit(body)
+    return {
+        "status": judged.status,
+        "allow": judged.allowed,
+        "reasons": list(judged.reasons),
+        "vector": {},
+        "result": judged.result,
+        "next": _challenge_document(judged.next),
+        "log_known": judged.log_known,
+        "attest_in_s": judged.attest_in_s,
+    }
+
+
+@contextmanager
+def https_verifier(
+    simulator: VerifierSimulator,
+    folder: Path,
+    *,
+    client_anchors: bytes = b"",
+    host: str = "localhost",
+) -> Iterator[str]:
+    """Serve the simulator over HTTPS on a free port; yields the URL.
+
+    Args:
+        simulator: Who answers.
+        folder: For the server's certificate and key.
+        client_anchors: PEM of the CAs whose client certificates are required; none if empty.
+        host: The name in the server's certificate.
+    """
+
+    class Door(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._send(200, {"status": "ok"})
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", "0")))
+            try:
+                self._send(200, _answer(simulator, self.path, body))
+            except DeviceAgentError as error:
+                status = getattr(error, "http_status", 503) or 503
+                self._send(status, {"code": str(error.code), "detail": error.reason})
+
+        def _send(self, status: int, document: dict[str, object]) -> None:
+            content = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            if status == 429:
+                self.send_header("Retry-After", "7")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that refuses us or goes away is no news."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*simulator.authority.server_files(folder, host))
+    if client_anchors:
+        context.load_verify_locations(cadata=client_anchors.decode())
+        context.verify_mode = ssl.CERT_REQUIRED
+    server = Server(("127.0.0.1", 0), Door)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"https://localhost:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
