@@ -108,10 +108,40 @@ def create_tls_certificate(
     """
     if not hostnames:
         raise SettingsInvalid("a TLS certificate needs at least one host name")
+    create_service_certificate(
+        certificate_path=directory / f"{TLS}.cert.pem",
+        key_path=directory / f"{TLS}.key.pem",
+        authority=authority,
+        common_name=hostnames[0],
+        hostnames=hostnames,
+        at=at,
+    )
+
+
+def create_service_certificate(
+    *,
+    certificate_path: Path,
+    key_path: Path,
+    authority: Authority,
+    common_name: str,
+    hostnames: tuple[str, ...],
+    at: datetime,
+) -> None:
+    """Make a key and a certificate for a service beside the verifier, such as an MQTT broker.
+
+    Args:
+        certificate_path: Where the PEM certificate goes (0644).
+        key_path: Where the PEM key goes (0600).
+        authority: The service CA.
+        common_name: Subject CN; a broker may take it for the user name.
+        hostnames: DNS names and IP addresses of a server; a pure client has none.
+        at: Now.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH] if hostnames else [ExtendedKeyUsageOID.CLIENT_AUTH]
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0][:64])]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])]))
         .issuer_name(authority.certificate.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
@@ -119,20 +149,19 @@ def create_tls_certificate(
         .not_valid_after(at + TLS_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.SubjectAlternativeName([_name(host) for host in hostnames]), critical=False
-        )
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()),
             critical=False,
         )
-        .sign(authority.key, hashes.SHA256())
     )
-    store_private_key(directory / f"{TLS}.key.pem", key)
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    write_public(directory / f"{TLS}.cert.pem", pem)
+    if hostnames:
+        names = x509.SubjectAlternativeName([_name(host) for host in hostnames])
+        builder = builder.add_extension(names, critical=False)
+    certificate = builder.sign(authority.key, hashes.SHA256())
+    store_private_key(key_path, key)
+    write_public(certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _name(host: str) -> x509.GeneralName:

@@ -1,0 +1,1 @@
+"""The story of two devices, told on real parts: swtpm, mosquitto, the verifier, two daemons."""

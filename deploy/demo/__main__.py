@@ -1,0 +1,129 @@
+"""``make demo``: two devices prove themselves; one is tampered with and falls within two seconds.
+
+Exit code 0 only if every expected step was really seen. ``DEMO_JSON=FILE`` writes the timeline as
+JSON; ``KEEP=1`` leaves everything running until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.demo.observer import MqttObserver
+from deploy.demo.processes import Household, StoryBrokenError
+from deploy.demo.site import DEVICES, Site
+from deploy.demo.story import Story
+from deploy.demo.timeline import Timeline
+
+
+class InterruptedStoryError(Exception):
+    """Somebody pressed Ctrl-C or sent SIGTERM."""
+
+
+def main() -> int:
+    """Tell the story; return the exit code."""
+    console = Console()
+    missing = [name for name in ("swtpm", "swtpm_setup", "mosquitto") if not shutil.which(name)]
+    if missing:
+        print(f"demo: {', '.join(missing)} not found; run: make setup", file=sys.stderr)
+        return 2
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    root = Path(tempfile.mkdtemp(prefix="attestation-demo-"))
+    site = Site.prepare(root)
+    site.write_verifier_settings()
+    (root / "logs").mkdir(exist_ok=True)
+    household = Household(root / "logs")
+    timeline = Timeline(console)
+    story = Story(site, household, timeline)
+    observers: list[MqttObserver] = []
+    try:
+        code = _tell(story, console, observers)
+        if os.environ.get("KEEP") and code == 0:
+            _keep(console, site, story)
+    except InterruptedStoryError:
+        code = 130
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        for observer in observers:
+            observer.close()
+        household.stop()
+        for tpm in story.tpms.values():
+            tpm.close()
+        shutil.rmtree(root, ignore_errors=True)
+        if target := os.environ.get("DEMO_JSON"):
+            timeline.write_json(Path(target))
+    return code
+
+
+def _tell(story: Story, console: Console, observers: list[MqttObserver]) -> int:
+    try:
+        story.manufacture()
+        story.open_house()
+        observer, reader = story.begin()
+        observers.append(observer)
+        story.tamper(observer, reader)
+    except StoryBrokenError as error:
+        console.print(f"[red]not seen[/]: {error}", highlight=False, soft_wrap=True)
+        return 1
+    console.print(_table(story))
+    return 0
+
+
+def _table(story: Story) -> Table:
+    table = Table(title="What the relying party saw last")
+    for heading in ("device", "status", "trustworthiness vector", "decision", "reason"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("evidence to decision", justify="right")
+    for device in DEVICES:
+        verdict = story.verdicts[device]
+        colour = "green" if verdict.decision == "allow" else "red"
+        vector = "\n".join(f"{name} {value}" for name, value in verdict.vector.items())
+        table.add_row(
+            device,
+            f"[{colour}]{verdict.status}[/]",
+            vector,
+            f"[{colour}]{verdict.decision}[/]",
+            verdict.reason or "-",
+            f"{verdict.decided_ms:.0f} ms",
+        )
+    return table
+
+
+def _keep(console: Console, site: Site, story: Story) -> None:
+    certificate, key = site.certificate("observer")
+    broker = f"--mqtt mqtts://localhost:{site.mqtt_port} --ca {site.service_ca}"
+    console.print(
+        f"""
+Still running, below {site.root}. In another terminal:
+
+  HTTP   curl --cacert {site.service_ca} -H 'Authorization: Bearer {story.token}' \\
+           https://localhost:{site.https_port}/results/v1/devices
+  MQTT   mosquitto_sub -h localhost -p {site.mqtt_port} --cafile {site.service_ca} \\
+           --cert {certificate} --key {key} -V mqttv5 -t 'att/v1/+/result/summary' -v
+  query  {site.verifier()[0]} query {DEVICES[0]} {broker} \\
+           --cert {certificate} --key {key} --jwks https://localhost:{site.https_port}
+  stop   Ctrl-C here, or: kill {os.getpid()}
+""",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+    threading.Event().wait()
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise InterruptedStoryError
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,50 @@
+"""``verifier keys service``: certificates of the services beside the verifier."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from verifier.cli import context, output
+from verifier.cli.context import Json
+from verifier.errors import SettingsInvalid
+from verifier.keys.authority import SERVICE_CA, create_service_certificate, load_authority
+from verifier.main import SystemClock
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""One MQTT topic level, so that a broker may take the CN for the user name."""
+
+
+def service(
+    name: Annotated[str, typer.Argument(help="Common name: the broker's user name of a client.")],
+    *,
+    certificate: Annotated[Path, typer.Option(help="Where the PEM certificate goes.")],
+    key: Annotated[Path, typer.Option(help="Where the PEM key goes (0600).")],
+    hostname: Annotated[
+        list[str] | None,
+        typer.Option(help="A server's name or address (repeatable); none makes a client's."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Certify a broker, or a client such as a dashboard, by the service CA."""
+    if not _NAME.fullmatch(name):
+        raise SettingsInvalid(f"{name!r} is no service name: 1 to 63 of a-z, 0-9 and '-'")
+    authority = load_authority(Path(context.settings().keys.directory), SERVICE_CA)
+    for path in (certificate, key):
+        if path.exists():
+            raise SettingsInvalid(f"{path} is there already; move it away first")
+    create_service_certificate(
+        certificate_path=certificate,
+        key_path=key,
+        authority=authority,
+        common_name=name,
+        hostnames=tuple(hostname or ()),
+        at=SystemClock().now(),
+    )
+    if as_json:
+        output.say_json({"name": name, "certificate": str(certificate), "key": str(key)})
+    else:
+        output.say(f"made {certificate} and {key} for {name}")
