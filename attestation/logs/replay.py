@@ -133,13 +133,11 @@ def _replay_bank(
     count = len(log.banks)
     values: dict[int, bytes] = {}
     lacking: set[int] = set()
-    for event in events:
-        pcr = event.pcr
-        digests = event.digests
+    for _, pcr, _, digests, _ in events:
         if len(digests) == count:
             digest: bytes | None = digests[position][1]
         else:
-            digest = _digest_in(event, bank)
+            digest = dict(digests).get(bank)
         if digest is None:
             lacking.add(pcr)
             continue

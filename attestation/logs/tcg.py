@@ -140,9 +140,11 @@ def _read_log(reader: Reader, events: list[UnverifiedEvent]) -> UnverifiedLog:
         read_event = _agile_event_reader(sizes)
     locality: int | None = None
     pcr0_extended = False
+    end = reader.offset + reader.remaining
     while True:
         if event.type != _NO_ACTION:
-            pcr0_extended = pcr0_extended or event.pcr == 0
+            if event.pcr == 0:
+                pcr0_extended = True
         elif event.event.startswith(_LOCALITY_SIGNATURE):
             if locality is not None or pcr0_extended:
                 raise _malformed(
@@ -152,7 +154,7 @@ def _read_log(reader: Reader, events: list[UnverifiedEvent]) -> UnverifiedLog:
                 )
             locality = _startup_locality(reader, event)
         events.append(event)
-        if not reader.remaining:
+        if reader.offset == end:
             break
         if len(events) >= MAX_FIRMWARE_LOG_EVENTS:
             raise LimitExceeded(
@@ -210,7 +212,10 @@ def _agile_event_reader(sizes: dict[int, int]) -> _EventReader:
 
     def read_event(reader: Reader, number: int) -> UnverifiedEvent:
         start = reader.offset
-        fields = reader.unpack(layout) if reader.remaining >= layout.size else ()
+        try:
+            fields = reader.unpack(layout)
+        except MalformedInput:
+            fields = ()  # fewer digests than banks, or cut off: read slowly, to tell which
         if fields and fields[2] == count and fields[3:-1:2] == banks:
             pcr, kind, size = fields[0], fields[1], fields[-1]
             digests = tuple(zip(banks, fields[4:-1:2]))  # noqa: B905 - one length by layout
