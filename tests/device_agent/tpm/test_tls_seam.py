@@ -387,3 +387,20 @@ def test_a_preloaded_copy_is_noticed_before_it_is_called(tmp_path: Path) -> None
         )
         assert ended.returncode == outcome, ended.stderr
         assert ("remove LD_PRELOAD" in ended.stderr) is bool(outcome)
+
+
+def test_what_openssl_refuses_is_reported_and_leaves_no_error_behind(
+    site: Site, key: ec.EllipticCurvePrivateKey
+) -> None:
+    before = len(openssl.opened()._signers)
+    strict = site.context(ssl.PROTOCOL_TLS_CLIENT)
+    strict.set_ciphers("DEFAULT:@SECLEVEL=5")  # wants 256-bit strength: P-521
+    with pytest.raises(TlsSeamUnusable, match="refused a certificate of the chain"):
+        use_tpm_key(
+            strict,
+            certificate_chain_pem=pem(site.leaf("leaf", key)),
+            spki_der=spki(key),
+            sign_digest=functools.partial(in_software, key),
+        )
+    assert openssl.opened()._lib.ERR_peek_error() == 0
+    assert len(openssl.opened()._signers) == before
