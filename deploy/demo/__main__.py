@@ -111,7 +111,7 @@ Still running, below {site.root}. In another terminal:
   MQTT   mosquitto_sub -h localhost -p {site.mqtt_port} --cafile {site.service_ca} \\
            --cert {certificate} --key {key} -V mqttv5 -t 'att/v1/+/result/summary' -v
   query  {site.verifier()[0]} query {DEVICES[0]} {broker} \\
-           --cert {certificate} --key {key} --jwks https://localhost:{site.https_port}
+           --cert {certificate} --key {key} --jwks https://localhost:{site.https_port}/.well-known/jwks.json
   stop   Ctrl-C here, or: kill {os.getpid()}
 """,
         highlight=False,
