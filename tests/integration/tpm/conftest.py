@@ -7,9 +7,15 @@ import pytest
 from deploy.demo.swtpm import SoftwareTpm
 from device_agent.tpm.adapter import EsapiTpm
 from device_agent.tpm.connection import Backoff
-from tests.simulators.swtpm import endorsed_state, endorsed_swtpm, swtpm
+from tests.simulators.swtpm import (
+    endorsed_state,
+    endorsed_swtpm,
+    manufactured,
+    manufactured_swtpm,
+    swtpm,
+)
 
-__all__ = ["endorsed_state", "endorsed_swtpm", "swtpm"]
+__all__ = ["endorsed_state", "endorsed_swtpm", "manufactured", "manufactured_swtpm", "swtpm"]
 
 IMPATIENT = Backoff(attempts=3, first_s=0.001, longest_s=0.002)
 

@@ -19,6 +19,7 @@ from device_agent.tpm.adapter import EsapiTpm
 from device_agent.tpm.layout import TpmLayout
 from device_agent.tpm.nv import one_der_object
 from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.swtpm import Manufactured
 
 pytestmark = pytest.mark.tpm
 
@@ -169,3 +170,13 @@ def test_one_der_object_is_exact(content: bytes, cut: bytes | None) -> None:
             one_der_object(content, "NV")
     else:
         assert one_der_object(content, "NV") == cut
+
+
+def test_a_copy_of_a_manufactured_tpm_can_enrol_at_once(
+    manufactured: Manufactured, manufactured_swtpm: SoftwareTpm
+) -> None:
+    tpm = EsapiTpm(manufactured_swtpm.tcti)
+    assert factory.status(tpm).complete
+    shown = x509.load_der_x509_certificate(tpm.certificate(KeyRole.IDEVID) or b"")
+    shown.verify_directly_issued_by(manufactured.manufacturer.root)
+    tpm.close()
