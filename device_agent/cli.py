@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(settings, options)
     except DeviceAgentError as error:
         print(f"device-agent: {error.code}: {error.reason}", file=sys.stderr)
-        return next(code for kind, code in _KINDS if isinstance(error, kind))
+        return exit_code(error)
     except BrokenPipeError:
         # The reader of our output went away; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,6 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def exit_code(error: DeviceAgentError) -> int:
+    """Return the exit code of an error's kind."""
+    return next(code for kind, code in _KINDS if isinstance(error, kind))
 
 
 def _parser() -> argparse.ArgumentParser:

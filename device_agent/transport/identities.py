@@ -56,10 +56,11 @@ class TlsIdentities:
             TpmKeyMissing: If the key or its certificate is missing.
             TlsSeamUnusable: If this Python and OpenSSL cannot do TLS with a TPM key.
         """
+        chain_pem = self._chain_pem(role)
         public = parse_public(self._tpm.public_area(role))
         self._use_key(
             context,
-            certificate_chain_pem=self._chain_pem(role),
+            certificate_chain_pem=chain_pem,
             spki_der=public.spki_der,
             sign_digest=lambda digest: self._tpm.sign_digest(role, digest),
         )

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from attestation.algorithms import HashAlgorithm
+from device_agent.collector import Sources
+from device_agent.doctor import Check, Grade, Patient, examine
+from device_agent.errors import (
+    DeviceAgentError,
+    TlsSeamUnusable,
+    TpmUnavailable,
+    VerifierUnreachable,
+    VerifierUntrusted,
+)
+from device_agent.lifecycle import Credential
+from device_agent.ports import KeyRole, TpmStatus
+from device_agent.settings import parse_settings
+from device_agent.sources.firmware_log import FirmwareLogFile
+from device_agent.sources.host import HostFacts
+from tests.simulators.soft_device import SoftManufacturer, SoftTpm
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MANUFACTURER = SoftManufacturer()
+
+
+class Verifier:
+    """Answers a probe with a clock or an error."""
+
+    def __init__(self, answer: datetime | DeviceAgentError | None) -> None:
+        self.answer = answer
+
+    def probe(self, _role: KeyRole | None) -> tuple[datetime | None, str]:
+        if isinstance(self.answer, DeviceAgentError):
+            raise self.answer
+        return self.answer, "TLSv1.3"
+
+
+class SickTpm(SoftTpm):
+    fault: DeviceAgentError | None = None
+    counted = 0
+    locked = False
+
+    def status(self) -> TpmStatus:
+        if self.fault is not None:
+            raise self.fault
+        return replace(super().status(), in_lockout=self.locked, lockout_counter=self.counted)
+
+
+def patient(folder: Path, tpm: SoftTpm | None = None) -> Patient:
+    (folder / "log").write_bytes(b"log")
+    tpm = tpm or SickTpm(MANUFACTURER)
+    tpm.create_ldevid()
+    return Patient(
+        settings=parse_settings(f'[state]\ndirectory = "{folder}/state"', "t.toml", {}),
+        sources=Sources(
+            tpm=tpm,
+            firmware_log=FirmwareLogFile(folder / "log"),
+            host=HostFacts(agent_version="test"),
+        ),
+        verifier=Verifier(NOW),
+        credential=Credential(
+            device_id="dev-a",
+            certificate_chain_pem="",
+            obtained_at=NOW - timedelta(days=30),
+            not_after=NOW + timedelta(days=89),
+        ),
+        tls_self_test=lambda: None,
+        now=lambda: NOW,
+    )
+
+
+def found(sick: Patient, name: str) -> Check:
+    return next(check for check in examine(sick) if check.name == name)
+
+
+def test_a_healthy_device_is_well(tmp_path: Path) -> None:
+    assert {check.grade for check in examine(patient(tmp_path))} == {Grade.OK}
+
+
+def test_everything_that_is_not_well_says_how_to_mend_it(tmp_path: Path) -> None:
+    sick = replace(
+        patient(tmp_path, SickTpm(banks=(HashAlgorithm.SHA1,))),
+        verifier=Verifier(VerifierUnreachable("down")),
+        credential=None,
+    )
+
+    unwell = [check for check in examine(sick) if check.grade is not Grade.OK]
+
+    assert len(unwell) >= 5
+    assert all(check.mend for check in unwell)
+
+
+def test_a_tpm_that_does_not_open_fails_and_hides_nothing_behind_it(tmp_path: Path) -> None:
+    tpm = SickTpm(MANUFACTURER)
+    tpm.fault = TpmUnavailable("no such device")
+
+    sick = patient(tmp_path, tpm)
+
+    assert found(sick, "tpm").grade is Grade.FAIL
+    assert "tpm-unavailable" in found(sick, "tpm").reason
+    assert found(sick, "verifier").grade is Grade.OK
+
+
+def test_lockout_fails_and_counted_failures_warn(tmp_path: Path) -> None:
+    tpm = SickTpm(MANUFACTURER)
+    tpm.counted = 3
+    assert found(patient(tmp_path, tpm), "tpm lockout").grade is Grade.WARN
+
+    tpm.locked = True
+    assert found(patient(tmp_path, tpm), "tpm lockout").grade is Grade.FAIL
+
+
+@pytest.mark.parametrize("role", [KeyRole.IDEVID, KeyRole.IAK])
+def test_a_missing_key_fails(tmp_path: Path, role: KeyRole) -> None:
+    tpm = SickTpm(MANUFACTURER)
+    tpm.forget(role)
+
+    assert found(patient(tmp_path, tpm), f"key {role}").grade is Grade.FAIL
+
+
+def test_a_missing_ldevid_key_only_warns(tmp_path: Path) -> None:
+    sick = patient(tmp_path)
+    tpm = sick.sources.tpm
+    assert isinstance(tpm, SoftTpm)
+    tpm.forget(KeyRole.LDEVID)
+
+    assert found(sick, "key ldevid").grade is Grade.WARN
+
+
+def test_a_certificate_of_another_tpm_fails(tmp_path: Path) -> None:
+    tpm = SickTpm(MANUFACTURER)
+    tpm.certificates = dict(SoftTpm(MANUFACTURER).certificates)
+
+    check = found(patient(tmp_path, tpm), "certificate iak")
+
+    assert check.grade is Grade.FAIL
+    assert "another key" in check.reason
+
+
+def test_a_certificate_that_is_none_fails(tmp_path: Path) -> None:
+    tpm = SickTpm(MANUFACTURER)
+    tpm.certificates[KeyRole.IDEVID] = b"noise"
+    tpm.certificates.pop(KeyRole.IAK)
+
+    assert found(patient(tmp_path, tpm), "certificate idevid").grade is Grade.FAIL
+    assert found(patient(tmp_path, tpm), "certificate iak").reason == "not in NV"
+
+
+def test_no_firmware_log_warns_and_an_unreadable_one_fails(tmp_path: Path) -> None:
+    sick = patient(tmp_path)
+    none = replace(sick, sources=replace(sick.sources, firmware_log=FirmwareLogFile(None)))
+    folder = replace(sick, sources=replace(sick.sources, firmware_log=FirmwareLogFile(tmp_path)))
+
+    assert found(none, "firmware log").grade is Grade.WARN
+    assert found(folder, "firmware log").grade is Grade.FAIL
+
+
+@pytest.mark.parametrize(
+    ("seconds", "grade"), [(0, Grade.OK), (-60, Grade.WARN), (600, Grade.FAIL), (-600, Grade.FAIL)]
+)
+def test_a_wrong_clock_is_noticed(tmp_path: Path, seconds: int, grade: Grade) -> None:
+    sick = replace(patient(tmp_path), verifier=Verifier(NOW + timedelta(seconds=seconds)))
+
+    assert found(sick, "clock").grade is grade
+
+
+def test_an_untrusted_verifier_fails(tmp_path: Path) -> None:
+    sick = replace(patient(tmp_path), verifier=Verifier(VerifierUntrusted("self-signed")))
+
+    assert "verifier-untrusted" in found(sick, "verifier").reason
+
+
+def test_a_tls_seam_that_cannot_work_fails(tmp_path: Path) -> None:
+    def broken() -> None:
+        raise TlsSeamUnusable("static Python")
+
+    sick = replace(patient(tmp_path), tls_self_test=broken)
+
+    assert found(sick, "tls seam").grade is Grade.FAIL
+
+
+@pytest.mark.parametrize(("days", "grade"), [(3, Grade.WARN), (-1, Grade.FAIL)])
+def test_a_certificate_near_or_past_its_end_is_noticed(
+    tmp_path: Path, days: int, grade: Grade
+) -> None:
+    sick = patient(tmp_path)
+    assert sick.credential is not None
+    late = replace(sick.credential, not_after=NOW + timedelta(days=days))
+
+    assert found(replace(sick, credential=late), "enrolment").grade is grade
+
+
+def test_a_state_directory_in_the_way_fails(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+
+    assert found(patient(tmp_path), "state directory").grade is Grade.FAIL
+
+
+def test_a_broker_that_is_not_there_fails(tmp_path: Path) -> None:
+    text = f'[mqtt]\nenabled = true\nhost = "localhost"\nport = 1\nca_file = "{tmp_path}/log"'
+    sick = replace(patient(tmp_path), settings=parse_settings(text, "t.toml", {}))
+
+    assert found(sick, "mqtt").grade is Grade.FAIL

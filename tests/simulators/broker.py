@@ -1,0 +1,143 @@
+"""A real mosquitto with TLS and client certificates, for as long as a test needs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from paho.mqtt.client import Client, MQTTMessage, MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.simulators.verifier_simulator import Authority
+
+ACL = """
+pattern write att/v1/%u/status
+user verifier
+topic readwrite att/v1/#
+"""
+
+
+class Mosquitto:
+    """One broker process; client certificates of ``authority`` only, user name is the CN."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        if shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists():
+            pytest.fail("mosquitto is not installed; run make setup")
+        self.folder = folder
+        self.authority = authority
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.ca_file = folder / "broker-ca.pem"
+        self.ca_file.write_bytes(authority.pem)
+        certificate, key = authority.server_files(folder)
+        (folder / "acl").write_text(ACL)
+        self._configuration = folder / "mosquitto.conf"
+        self._configuration.write_text(
+            f"listener {self.port} 127.0.0.1\ncafile {self.ca_file}\ncertfile {certificate}\n"
+            f"keyfile {key}\nrequire_certificate true\nuse_identity_as_username true\n"
+            f"allow_anonymous false\nacl_file {folder / 'acl'}\nuser root\nlog_dest stderr\n"
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+        with (self.folder / "mosquitto.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, "-c", str(self._configuration)], stderr=log, stdout=log
+            )
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        pytest.fail((self.folder / "mosquitto.log").read_text())
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+    def watcher(self) -> Watcher:
+        """Return a client that sees everything, as the verifier would."""
+        return Watcher(self)
+
+
+class Watcher:
+    """Subscribes to everything below ``att/v1`` and keeps it."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = broker.authority.issue("verifier", key.public_key(), timedelta(days=1))
+        file = broker.folder / "watcher.pem"
+        file.write_bytes(
+            leaf.public_bytes(Encoding.PEM)
+            + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        context = ssl.create_default_context(cafile=str(broker.ca_file))
+        context.load_cert_chain(file)
+        self.seen: list[tuple[str, Any]] = []
+        self.retained: list[bool] = []
+        self._arrived = threading.Condition()
+        self._client = Client(CallbackAPIVersion.VERSION2, "watcher", protocol=MQTTv5)
+        self._client.tls_set_context(context)
+        self._client.on_message = self._keep
+        self._client.on_connect = lambda client, *_: client.subscribe("att/v1/#", qos=1)
+        self._client.connect("localhost", broker.port)
+        self._client.loop_start()
+
+    def _keep(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        with self._arrived:
+            self.seen.append((message.topic, json.loads(message.payload)))
+            self.retained.append(message.retain)
+            self._arrived.notify_all()
+
+    def wait_for(self, state: str, *, within_s: float = 10, **fields: object) -> dict[str, Any]:
+        """Return the first (not yet returned) document with this state and these fields."""
+        until = time.monotonic() + within_s
+        with self._arrived:
+            while True:
+                for index, (_, document) in enumerate(self.seen):
+                    if document.get("state") == state and all(
+                        document.get(name) == value for name, value in fields.items()
+                    ):
+                        del self.seen[: index + 1]
+                        return dict(document)
+                left = until - time.monotonic()
+                if left <= 0 or not self._arrived.wait(left):
+                    pytest.fail(f"no {state!r} {fields} among {self.seen}")
+
+    def close(self) -> None:
+        """Leave."""
+        self._client.disconnect()
+        self._client.loop_stop()
