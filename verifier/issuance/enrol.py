@@ -146,45 +146,18 @@ def judge_enrolment(
             ``evidence-not-acceptable`` carries the appraisal's reasons.
         InputError: If something in the request is malformed.
     """
-    if not hmac.compare_digest(presented, request.idevid_chain[0] if request.idevid_chain else b""):
-        raise IdentityMismatch(
-            RefusalCode.CLIENT_CERTIFICATE_WRONG,
-            "the connection was made with another certificate than the IDevID in the request",
-            structure="IDevID certificate",
-        )
-    idevid_endorsed = terms.anchors.validate(request.idevid_chain, at, ChainProfile.IDEVID)
-    iak_endorsed = terms.anchors.validate(request.iak_chain, at, ChainProfile.IAK)
-    serial = _require_one_device(idevid_endorsed, iak_endorsed)
-    iak, idevid, ldevid = _keys(request, idevid_endorsed.leaf, iak_endorsed.leaf)
-
+    claimed = _identify(request, presented, terms.anchors, at)
     evidence = decode_evidence(request.evidence)
     for_us = ForSubject(challenge=challenge, subject=enrolment_subject(presented))
     for_us.open(evidence.nonce, "", at)
-    require_certified(
-        request.idevid_certify,
-        iak,
-        idevid,
-        nonce=evidence.nonce,
-        subject="idevid",
-        other_key=RefusalCode.IDEVID_IAK_MISMATCH,
-    )
-    require_certified(
-        request.ldevid_certify,
-        iak,
-        ldevid,
-        nonce=evidence.nonce,
-        subject="ldevid",
-        other_key=RefusalCode.CERTIFY_MISMATCH,
-    )
-    require_csr_by(request.csr, ldevid)
-
+    _require_one_tpm(request, claimed, evidence.nonce)
     enrolment = Enrolment(
-        device=device_id_from_serial(serial),
+        device=device_id_from_serial(claimed.serial),
         ak_public=request.iak_public,
-        ak_name=iak.name,
-        anchor_sha256=iak_endorsed.anchor_sha256,
-        endorsed_from=max(iak_endorsed.not_before, idevid_endorsed.not_before),
-        endorsed_until=min(iak_endorsed.not_after, idevid_endorsed.not_after),
+        ak_name=claimed.iak.name,
+        anchor_sha256=claimed.anchor_sha256,
+        endorsed_from=claimed.endorsed_from,
+        endorsed_until=claimed.endorsed_until,
         device_class=terms.device_class,
     )
     result = appraise(
@@ -199,10 +172,10 @@ def judge_enrolment(
     )
     return AcceptedEnrolment(
         enrolment=_require_acceptable(result, enrolment, terms.accept),
-        hardware_serial=serial,
+        hardware_serial=claimed.serial,
         idevid_sha256=hashlib.sha256(presented).digest(),
-        ldevid_key=ldevid.key,
-        ldevid_spki_sha256=hashlib.sha256(ldevid.spki_der).digest(),
+        ldevid_key=claimed.ldevid.key,
+        ldevid_spki_sha256=hashlib.sha256(claimed.ldevid.spki_der).digest(),
         result=result,
         evidence=evidence,
     )
@@ -263,6 +236,66 @@ def issue_ldevid(
         at=at,
         lifetime=lifetime,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ClaimedIdentity:
+    """What certificates and public areas say, after they were held against each other."""
+
+    serial: str
+    iak: TpmPublic
+    idevid: TpmPublic
+    ldevid: TpmPublic
+    anchor_sha256: bytes
+    endorsed_from: datetime
+    endorsed_until: datetime
+
+
+def _identify(
+    request: EnrolmentRequest, presented: bytes, anchors: TrustAnchors, at: datetime
+) -> _ClaimedIdentity:
+    """Proofs 1 to 3: connection, chains and public areas speak of one device."""
+    leaf = request.idevid_chain[0] if request.idevid_chain else b""
+    if not hmac.compare_digest(presented, leaf):
+        raise IdentityMismatch(
+            RefusalCode.CLIENT_CERTIFICATE_WRONG,
+            "the connection was made with another certificate than the IDevID in the request",
+            structure="IDevID certificate",
+        )
+    idevid_endorsed = anchors.validate(request.idevid_chain, at, ChainProfile.IDEVID)
+    iak_endorsed = anchors.validate(request.iak_chain, at, ChainProfile.IAK)
+    serial = _require_one_device(idevid_endorsed, iak_endorsed)
+    iak, idevid, ldevid = _keys(request, idevid_endorsed.leaf, iak_endorsed.leaf)
+    return _ClaimedIdentity(
+        serial=serial,
+        iak=iak,
+        idevid=idevid,
+        ldevid=ldevid,
+        anchor_sha256=iak_endorsed.anchor_sha256,
+        endorsed_from=max(iak_endorsed.not_before, idevid_endorsed.not_before),
+        endorsed_until=min(iak_endorsed.not_after, idevid_endorsed.not_after),
+    )
+
+
+def _require_one_tpm(request: EnrolmentRequest, claimed: _ClaimedIdentity, nonce: bytes) -> None:
+    """Proofs 5 and 6: the IAK certified both keys for this nonce; the LDevID key signed the CSR."""
+    require_certified(
+        request.idevid_certify,
+        claimed.iak,
+        claimed.idevid,
+        nonce=nonce,
+        subject="idevid",
+        other_key=RefusalCode.IDEVID_IAK_MISMATCH,
+    )
+    require_certified(
+        request.ldevid_certify,
+        claimed.iak,
+        claimed.ldevid,
+        nonce=nonce,
+        subject="ldevid",
+        other_key=RefusalCode.CERTIFY_MISMATCH,
+    )
+    require_csr_by(request.csr, claimed.ldevid)
 
 
 def _require_one_device(idevid: Endorsement, iak: Endorsement) -> str:

