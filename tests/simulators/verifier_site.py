@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -166,7 +166,7 @@ appraisal = "{policy}"
             self.verifier.stop()
             self.verifier = None
 
-    def __enter__(self) -> VerifierSite:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

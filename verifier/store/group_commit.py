@@ -1,7 +1,8 @@
-"""One writer thread that commits many judgements at once.
+"""Two threads that decide on and commit judgements: the second commits many at once.
 
-A commit costs an fsync; requests that arrive while one is running share the next. Each caller
-gets its answer only after the transaction that holds its judgement is on disk.
+A commit costs an fsync; judgements that arrive while one is running share the next, and the
+decision policy is evaluated meanwhile. Each caller gets its answer only after the transaction that
+holds its judgement is on disk.
 """
 
 from __future__ import annotations
@@ -21,17 +22,26 @@ MAX_GROUP: Final = 256
 """Judgements in one transaction."""
 
 MAX_WAITING: Final = 4_096
-"""Judgements waiting for the writer; more are refused with 503 rather than kept in memory."""
+"""Judgements waiting; more are refused with 503 rather than kept in memory."""
+
+Settled = Future[Judgement | None]
+"""The committed judgement; None if its device's row had moved on."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Undecided:
     finish: Callable[[], Judgement]
-    future: Future[Judgement | None]
+    future: Settled
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    judgement: Judgement
+    future: Settled
 
 
 class GroupCommit:
-    """Commits judgements in groups.
+    """Decides on judgements one by one and commits them in groups.
 
     Args:
         record: Writes a group in one transaction (``Store.record``).
@@ -45,26 +55,30 @@ class GroupCommit:
     ) -> None:
         self._record = record
         self._recorded = recorded
-        self._queue: queue.Queue[_Waiting | None] = queue.Queue(MAX_WAITING)
-        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        self._thread.start()
+        self._undecided: queue.Queue[_Undecided | None] = queue.Queue(MAX_WAITING)
+        self._decided: queue.SimpleQueue[_Decided | None] = queue.SimpleQueue()
+        self._threads = (
+            threading.Thread(target=self._decide, name="decider", daemon=True),
+            threading.Thread(target=self._write, name="store-writer", daemon=True),
+        )
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, finish: Callable[[], Judgement]) -> Future[Judgement | None]:
-        """Hand a judgement to the writer.
+    def submit(self, finish: Callable[[], Judgement]) -> Settled:
+        """Hand a judgement over.
 
         Args:
-            finish: Called in the writer thread; makes the judgement whole (the decision).
+            finish: Called in the deciding thread; makes the judgement whole.
 
         Returns:
-            The judgement once it is committed; None if its device's row had moved on. The future
-            fails with Unavailable if the store does.
+            A future; it fails with Unavailable if the store does.
 
         Raises:
             Unavailable: If too many are waiting.
         """
-        future: Future[Judgement | None] = Future()
+        future: Settled = Future()
         try:
-            self._queue.put_nowait(_Waiting(finish, future))
+            self._undecided.put_nowait(_Undecided(finish, future))
         except queue.Full as error:
             raise Unavailable(
                 RefusalCode.OVERLOADED, "too many results wait to be stored; try again shortly"
@@ -73,46 +87,52 @@ class GroupCommit:
 
     @property
     def alive(self) -> bool:
-        """Whether the writer thread runs."""
-        return self._thread.is_alive()
+        """Whether both threads run."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
-        """Commit what waits, then end the thread."""
-        self._queue.put(None)
-        self._thread.join()
+        """Decide and commit what waits, then end the threads."""
+        self._undecided.put(None)
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
+    def _decide(self) -> None:
         while True:
-            first = self._queue.get()
+            item = self._undecided.get()
+            if item is None:
+                self._decided.put(None)
+                return
+            try:
+                judgement = item.finish()
+            except Exception as error:  # noqa: BLE001 - belongs to the caller, who gets it
+                item.future.set_exception(error)
+                continue
+            self._decided.put(_Decided(judgement, item.future))
+
+    def _write(self) -> None:
+        while True:
+            first = self._decided.get()
             if first is None:
                 return
             group = [first]
-            while len(group) < MAX_GROUP:
-                try:
-                    item = self._queue.get_nowait()
-                except queue.Empty:
-                    break
+            last = False
+            while len(group) < MAX_GROUP and not self._decided.empty():
+                item = self._decided.get()
                 if item is None:
-                    self._commit(group)
-                    return
+                    last = True
+                    break
                 group.append(item)
             self._commit(group)
+            if last:
+                return
 
-    def _commit(self, group: Sequence[_Waiting]) -> None:
-        ready: list[tuple[Judgement, Future[Judgement | None]]] = []
-        for item in group:
-            try:
-                ready.append((item.finish(), item.future))
-            except Exception as error:  # noqa: BLE001 - belongs to the caller, who gets it
-                item.future.set_exception(error)
-        if not ready:
-            return
+    def _commit(self, group: Sequence[_Decided]) -> None:
         try:
-            verdicts = self._record([judgement for judgement, _ in ready])
+            verdicts = self._record([item.judgement for item in group])
         except Exception as error:  # noqa: BLE001 - each caller gets it
-            for _, future in ready:
-                future.set_exception(error)
+            for item in group:
+                item.future.set_exception(error)
             return
-        for (judgement, future), written in zip(ready, verdicts, strict=True):
-            future.set_result(judgement if written else None)
+        for item, written in zip(group, verdicts, strict=True):
+            item.future.set_result(item.judgement if written else None)
         self._recorded()

@@ -47,6 +47,8 @@ _COUNT = (
     .where(devices.c.device_id == bindparam("b_device"))
     .values(seq=bindparam("b_seq"), version=bindparam("b_version"))
 )
+_INSERT_RESULTS = insert(results)
+_INSERT_OUTBOX = insert(outbox)
 _KEEP_EVIDENCE = (
     update(evidence)
     .where(evidence.c.device_id == bindparam("b_device"))
@@ -210,7 +212,7 @@ class Work:
                     for item in counted
                 ],
             )
-        connection.execute(insert(results), [rows.result_columns(item.result) for item in taken])
+        connection.execute(_INSERT_RESULTS, [rows.result_columns(item.result) for item in taken])
         connection.execute(
             _KEEP_EVIDENCE,
             [{"b_device": item.result.device, "b_message": item.evidence} for item in taken],
@@ -228,7 +230,7 @@ class Work:
             connection.execute(self._insert_or_keep(), list(logs.values()))
         if self._with_outbox:
             connection.execute(
-                insert(outbox),
+                _INSERT_OUTBOX,
                 [{"device_id": item.result.device, "seq": item.result.seq} for item in taken],
             )
 
