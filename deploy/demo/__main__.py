@@ -13,8 +13,11 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Final
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deploy.demo.observer import MqttObserver
@@ -23,6 +26,11 @@ from deploy.demo.site import DEVICES, Site
 from deploy.demo.story import Story
 from deploy.demo.timeline import Timeline
 
+_ROOMY_COLUMNS: Final = 120
+"""From this width on, the table has room for the reason in words; below, for its code."""
+
+_PIPED_COLUMNS: Final = 160
+
 
 class InterruptedStoryError(Exception):
     """Somebody pressed Ctrl-C or sent SIGTERM."""
@@ -30,7 +38,7 @@ class InterruptedStoryError(Exception):
 
 def main() -> int:
     """Tell the story; return the exit code."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPED_COLUMNS)
     missing = [name for name in ("swtpm", "swtpm_setup", "mosquitto") if not shutil.which(name)]
     if missing:
         print(f"demo: {', '.join(missing)} not found; run: make setup", file=sys.stderr)
@@ -75,26 +83,29 @@ def _tell(story: Story, console: Console, observers: list[MqttObserver]) -> int:
     except StoryBrokenError as error:
         console.print(f"[red]not seen[/]: {error}", highlight=False, soft_wrap=True)
         return 1
-    console.print(_table(story))
+    console.print(_table(story, console.width))
     return 0
 
 
-def _table(story: Story) -> Table:
-    table = Table(title="What the relying party saw last")
-    for heading in ("device", "status", "trustworthiness vector", "decision", "reason"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("evidence to decision", justify="right")
+def _table(story: Story, width: int) -> Table:
+    table = Table(title="What the relying party saw last", box=box.SIMPLE_HEAD, title_style="bold")
+    for heading in ("device", "status", "trustworthiness vector", "decision"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("evidence to\ndecision", justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    roomy = width >= _ROOMY_COLUMNS
     for device in DEVICES:
         verdict = story.verdicts[device]
         colour = "green" if verdict.decision == "allow" else "red"
         vector = "\n".join(f"{name} {value}" for name, value in verdict.vector.items())
+        reason = verdict.reason if roomy else verdict.reason.partition(":")[0]
         table.add_row(
             device,
             f"[{colour}]{verdict.status}[/]",
             vector,
             f"[{colour}]{verdict.decision}[/]",
-            verdict.reason or "-",
             f"{verdict.decided_ms:.0f} ms",
+            escape(reason) or "-",
         )
     return table
 
