@@ -22,8 +22,7 @@ from tests.simulators.soft_manufacturer import SoftManufacturer
 from verifier.reference_values.golden import learn
 from verifier.reference_values.toml_file import dump_reference_set
 
-UNLIMITED: Final = {"VERIFIER_LIMITS_REQUESTS_PER_S": "1000000", "VERIFIER_LIMITS_BURST": "1000000"}
-"""One address makes all the load here, so the rate limit per client is lifted."""
+_MAKER_ROOT: Final = "maker.cert.pem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +70,11 @@ def house(log: bytes) -> Iterator[House]:
     try:
         site = Site.prepare(root)
         maker = SoftManufacturer()
-        (root / "manufacturer" / "root.cert.pem").write_bytes(maker.root_pem)
+        (root / _MAKER_ROOT).write_bytes(maker.root_pem)
         _configure(site, log)
         household.start("broker", ["mosquitto", "-c", str(site.write_broker_settings())])
         household.wait_for_port(site.mqtt_port, name="broker", within_s=10)
-        household.start("verifier", site.verifier("serve"), env=UNLIMITED)
+        household.start("verifier", site.verifier("serve"), env=_settings(site))
         household.wait_for_port(site.https_port, name="verifier", within_s=20)
         yield House(site=site, household=household, maker=maker, log=log)
         household.check_alive()
@@ -86,10 +85,22 @@ def house(log: bytes) -> Iterator[House]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+def _settings(site: Site) -> dict[str, str]:
+    """Return what differs from the demo: another maker, and no rate limit for our one address."""
+    return {
+        "VERIFIER_TRUST_MANUFACTURER_ROOTS": str(site.root / _MAKER_ROOT),
+        "VERIFIER_LIMITS_REQUESTS_PER_S": "1000000",
+        "VERIFIER_LIMITS_BURST": "1000000",
+    }
+
+
 def _configure(site: Site, log: bytes) -> None:
     site.write_verifier_settings()
-    run(site.verifier("init", "--hostname", "localhost"))
-    site.issue_service_certificates()
+    run(site.verifier("init", "--hostname", "localhost"), env=_settings(site))
+    for name, host in (("broker", ("--hostname", "localhost")), ("verifier", ())):
+        certificate, key = site.certificate(name)
+        files = ("--certificate", str(certificate), "--key", str(key))
+        run(site.verifier("keys", "service", name, *host, *files), env=_settings(site))
     subject = machine(log)
     known = learn(
         "golden",
@@ -100,4 +111,4 @@ def _configure(site: Site, log: bytes) -> None:
     )
     path = site.root / "golden.toml"
     path.write_text(dump_reference_set(known), encoding="utf-8")
-    run(site.verifier("reference-values", "import", str(path)))
+    run(site.verifier("reference-values", "import", str(path)), env=_settings(site))

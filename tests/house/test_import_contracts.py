@@ -33,7 +33,7 @@ PLANTED = {
     "tpm-stack": ("device_agent/notify.py", "tpm2_pytss"),
     "database": ("verifier/ports.py", "sqlalchemy"),
     "agent-wiring": ("device_agent/loop.py", "device_agent.sources.host"),
-    "verifier-wiring": ("verifier/cli/offline.py", "verifier.store.tables"),
+    "verifier-wiring": ("verifier/api/door.py", "verifier.policy_engine.rego"),
     "cbor": ("device_agent/notify.py", "cbor2"),
 }
 

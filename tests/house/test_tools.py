@@ -62,8 +62,8 @@ def test_too_many_middling_functions_are_refused(tmp_path: Path) -> None:
         "/" + "work/main/x",
         "/" + "root/.cache",
         "/" + "home/somebody/x",
-        "https://" + "pypi.org/simple",
-        "http://" + "pypi.example.com/",
+        "https://" + "pypi." + "org/simple",
+        "http://" + "pypi." + "example.com/",
         "pip --extra-" + "index-url x",
     ],
 )
