@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,15 +42,9 @@ if TYPE_CHECKING:
     from device_agent.mqtt.publisher import BrokerReport, BrokerState
     from device_agent.tpm.adapter import EsapiTpm
 
-_DISTRIBUTION: Final = "device-attestation"
-
-
-def agent_version() -> str:
-    """Return this package's version; ``unknown`` when run without being installed."""
-    try:
-        return version(_DISTRIBUTION)
-    except PackageNotFoundError:
-        return "unknown"
+VERSION: Final = "0.1.0"
+"""This package's version (a test holds it to pyproject.toml: reading it from the installed
+metadata would cost the daemon three megabytes)."""
 
 
 def wall_clock() -> datetime:
@@ -216,7 +209,7 @@ def assemble(settings: Settings, tpm: Tpm) -> Parts:
     intermediates = read_chain(settings.tpm.chain_file)
     identities = TlsIdentities(tpm, intermediates, use_tpm_key)
     log_path = settings.evidence.firmware_log
-    host = HostFacts(agent_version=agent_version())
+    host = HostFacts(agent_version=VERSION)
     return Parts(
         settings=settings,
         sources=Sources(
@@ -255,11 +248,11 @@ def run_daemon(settings: Settings, tpm: Tpm, stop: StopSignal | None = None) -> 
         SettingsInvalid: If the settings cannot work.
         StateHeld: If another device-agent holds the state directory.
     """
-    log = telemetry.open_log(settings.log.level, settings.log.format)
+    log = telemetry.open_log(settings.log.level, settings.log.format, wall_clock)
     parts = assemble(settings, tpm)
     stop = stop or StopSignal()
     notifier = SystemdNotifier(os.environ)
-    facts = {"boot_id": parts.host.boot_id, "fw": f"device-agent {agent_version()}"}
+    facts = {"boot_id": parts.host.boot_id, "fw": f"device-agent {VERSION}"}
     identity: Identity = LdevidIdentity(
         settings=settings,
         identities=parts.identities,
@@ -293,7 +286,7 @@ def run_daemon(settings: Settings, tpm: Tpm, stop: StopSignal | None = None) -> 
         log.warning(telemetry.STATE_UNWRITABLE, reason=error.reason)
     try:
         with stop.installed():
-            log.info(telemetry.DAEMON_STARTED, version=agent_version(), pid=os.getpid())
+            log.info(telemetry.DAEMON_STARTED, version=VERSION, pid=os.getpid())
             loop.run()
     finally:
         parts.verifier.close()
