@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cryptography import x509
 
@@ -26,10 +28,8 @@ CHALLENGE = ChallengeReply(
 )
 
 
-def sources(tpm: SoftTpm) -> Sources:
-    return Sources(
-        tpm=tpm, firmware_log=FirmwareLogFile(None), host=HostFacts(agent_version="test")
-    )
+def sources(tpm: SoftTpm, log: Path | None = None) -> Sources:
+    return Sources(tpm=tpm, firmware_log=FirmwareLogFile(log), host=HostFacts(agent_version="test"))
 
 
 def test_every_part_of_a_request_answers_the_same_nonce() -> None:
@@ -65,6 +65,17 @@ def test_the_csr_is_of_the_certified_ldevid_key() -> None:
     csr = x509.load_der_x509_csr(request.csr)
     assert csr.is_signature_valid
     assert csr.public_key() == parse_public(request.ldevid_public).key
+
+
+def test_an_enrolment_always_brings_the_whole_log(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"log")
+    tpm = SoftTpm(SoftManufacturer())
+
+    request = decode_enrolment(build_enrolment(sources(tpm, tmp_path / "log"), CHALLENGE))
+
+    log = decode_evidence(request.evidence).firmware_log
+    assert log is not None
+    assert log.content == b"log"
 
 
 @pytest.mark.parametrize("role", [KeyRole.IDEVID, KeyRole.IAK])

@@ -172,6 +172,22 @@ def test_only_the_newest_status_is_sent_when_the_broker_comes_back(
     assert set(seen) <= {199}
 
 
+def test_the_status_is_said_again_after_a_lost_connection(bench: Bench) -> None:
+    """The Last Will may have replaced it, or the broker may have forgotten it."""
+    publisher = bench.publisher()
+    publisher.announce("ready", {"seq": 1})
+    bench.until(publisher.connected)
+    time.sleep(0.3)
+    bench.broker.stop()
+    bench.until(lambda: not publisher.connected())
+
+    bench.broker.start()
+    late = bench.broker.watcher()
+
+    late.wait_for("ready", seq=1)
+    late.close()
+
+
 def test_a_broker_that_is_down_is_reported_once_per_change(bench: Bench) -> None:
     publisher = bench.publisher()
     bench.until(publisher.connected)
