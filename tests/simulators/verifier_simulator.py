@@ -228,22 +228,8 @@ def _answer(simulator: VerifierSimulator, path: str, body: bytes) -> dict[str, o
     }
 
 
-@contextmanager
-def https_verifier(
-    simulator: VerifierSimulator,
-    folder: Path,
-    *,
-    client_anchors: bytes = b"",
-    host: str = "localhost",
-) -> Iterator[str]:
-    """Serve the simulator over HTTPS on a free port; yields the URL.
-
-    Args:
-        simulator: Who answers.
-        folder: For the server's certificate and key.
-        client_anchors: PEM of the CAs whose client certificates are required; none if empty.
-        host: The name in the server's certificate.
-    """
+def _door(simulator: VerifierSimulator) -> type[BaseHTTPRequestHandler]:
+    """Return the HTTP door of one simulator."""
 
     class Door(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -271,18 +257,39 @@ def https_verifier(
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Say nothing."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
+    return Door
 
-        def handle_error(self, request: object, client_address: object) -> None:
-            """A client that refuses us or goes away is no news."""
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that refuses us or goes away is no news."""
+
+
+@contextmanager
+def https_verifier(
+    simulator: VerifierSimulator,
+    folder: Path,
+    *,
+    client_anchors: bytes = b"",
+    host: str = "localhost",
+) -> Iterator[str]:
+    """Serve the simulator over HTTPS on a free port; yields the URL.
+
+    Args:
+        simulator: Who answers.
+        folder: For the server's certificate and key.
+        client_anchors: PEM of the CAs whose client certificates are required; none if empty.
+        host: The name in the server's certificate.
+    """
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*simulator.authority.server_files(folder, host))
     if client_anchors:
         context.load_verify_locations(cadata=client_anchors.decode())
         context.verify_mode = ssl.CERT_REQUIRED
-    server = Server(("127.0.0.1", 0), Door)
+    server = _Server(("127.0.0.1", 0), _door(simulator))
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
