@@ -40,7 +40,9 @@ class SqlStore(Reading):
             try:
                 yield connection
             except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
+                # A full disk makes SQLite roll back by itself; a second one would hide the cause.
+                if getattr(connection.connection.driver_connection, "in_transaction", False):
+                    connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")
 

@@ -1,0 +1,66 @@
+"""The store on PostgreSQL: the same cases, and two verifiers on one database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.simulators.postgres import Postgres, postgres
+from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.verifier_site import VerifierSite
+from tests.verifier.store.store_cases import StoreCases
+from verifier.errors import Unavailable
+from verifier.store.migrate import migrate
+from verifier.store.sql_store import SqlStore, open_store
+
+__all__ = ["postgres"]
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    return postgres.new_database()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[SqlStore]:
+    migrate(url)
+    opened = open_store(url, with_outbox=True)
+    yield opened
+    opened.close()
+
+
+class TestPostgres(StoreCases):
+    """Every case, on PostgreSQL."""
+
+
+def test_replicas_that_start_together_migrate_once(url: str) -> None:
+    program = "import sys; from verifier.store.migrate import migrate; migrate(sys.argv[1])"
+    replicas = [
+        subprocess.Popen([sys.executable, "-c", program, url], stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+
+    faults = [replica.communicate(timeout=60)[1] for replica in replicas]
+
+    assert [replica.returncode for replica in replicas] == [0] * 4, faults
+    assert migrate(url).up_to_date
+
+
+def test_device_attests_to_a_verifier_on_postgres(tmp_path: Path, url: str) -> None:
+    with VerifierSite(tmp_path, SoftManufacturer(), store=url) as site:
+        device = site.device()
+        assert device.enrol().status == 201
+
+        assert [device.attest().json["status"] for _ in range(3)] == ["warning"] * 3
+
+
+def test_database_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    url = f"postgresql+psycopg://tester@/nothing?host={tmp_path}"
+
+    with pytest.raises(Unavailable):
+        open_store(url, with_outbox=True).ping()

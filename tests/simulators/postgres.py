@@ -1,0 +1,69 @@
+"""A private PostgreSQL cluster in a temporary folder, on a unix socket, as an ordinary user."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_PLACES = ":".join(
+    [os.environ.get("PATH", ""), *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))[::-1]]
+)
+
+
+class Postgres:
+    """One cluster; each test takes a database of its own.
+
+    PostgreSQL refuses to run as root, so the user ``postgres`` runs it when root tests.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._numbers = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        found = shutil.which(program, path=_PLACES)
+        assert found is not None, f"{program} is not installed"
+        prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        subprocess.run(
+            [*prefix, found, *arguments], check=True, capture_output=True, cwd=self.folder
+        )
+
+    def start(self) -> None:
+        cluster = str(self.folder / "cluster")
+        self._run("initdb", "-D", cluster, "-U", "tester", "--auth=trust", "-E", "UTF8")
+        options = f"-k {self.folder} -c listen_addresses='' -c fsync=off -c max_connections=60"
+        log = str(self.folder / "log")
+        self._run("pg_ctl", "-D", cluster, "-w", "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", str(self.folder / "cluster"), "-m", "immediate", "stop")
+
+    def new_database(self) -> str:
+        """Make an empty database; returns its SQLAlchemy URL."""
+        self._numbers += 1
+        name = f"store{self._numbers}"
+        self._run("createdb", "-h", str(self.folder), "-U", "tester", name)
+        return f"postgresql+psycopg://tester@/{name}?host={self.folder}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    # Not below pytest's folder: that one is closed to the user that runs the cluster, and the
+    # path of a unix socket may have 107 bytes only.
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        Path(folder).chmod(0o755)
+        cluster = Postgres(Path(folder) / "c")
+        cluster.start()
+        yield cluster
+        cluster.stop()

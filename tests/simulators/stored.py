@@ -1,0 +1,90 @@
+"""Records for store tests, made of nothing but numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from attestation.algorithms import HashAlgorithm
+from attestation.identity import DeviceId, KeyName
+from attestation.tpm.clock import TpmClock
+from device_agent.ports import KeyRole
+from tests.simulators.soft_device import soft_key
+from verifier.appraisal.enrolment import Enrolment, LastSeen
+from verifier.ports import DeviceRecord, IssuedCertificate, Judgement, StoredResult
+from verifier.reference_values.model import ReferenceSet
+
+AT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+_KEY = soft_key("p256", KeyRole.IAK)
+
+
+def a_device(name: str = "sn-0001", version: int = 0) -> DeviceRecord:
+    enrolment = Enrolment(
+        device=DeviceId(name),
+        ak_public=_KEY.public_area,
+        ak_name=KeyName(_KEY.name),
+        anchor_sha256=bytes(32),
+        endorsed_from=AT - timedelta(days=1),
+        endorsed_until=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+    )
+    return DeviceRecord(
+        enrolment=enrolment,
+        hardware_serial=name.upper(),
+        idevid_sha256=hashlib.sha256(name.encode()).digest(),
+        certificate_sha256=hashlib.sha256(name.encode() + bytes([version])).digest(),
+        certificate_not_after=AT + timedelta(days=90),
+        enrolled_at=AT,
+        version=version,
+    )
+
+
+def a_certificate(record: DeviceRecord) -> IssuedCertificate:
+    return IssuedCertificate(
+        sha256=record.certificate_sha256,
+        device=record.device,
+        serial=2**128 + 5,
+        der=b"der",
+        not_before=AT,
+        not_after=record.certificate_not_after,
+    )
+
+
+def a_result(name: str = "sn-0001", seq: int = 1, at: datetime = AT) -> StoredResult:
+    return StoredResult(
+        device=DeviceId(name),
+        seq=seq,
+        at=at,
+        expires_at=at + timedelta(minutes=5),
+        status=96,
+        vector={"executables": 96},
+        reasons=("log-replay-mismatch: PCR 4 … differs",),
+        steps=((1, "signature", "passed", "fine"), (4, "measured state", "failed", "PCR 4")),
+        allow=False,
+        decision_reasons=("posture-contraindicated: no",),
+        policy_id="development/1",
+        reference_set="",
+        evidence_sha256=bytes(32),
+        ear="e.a.r",
+    )
+
+
+def a_judgement(
+    name: str = "sn-0001", seq: int = 1, based_on: int = 1, *, fresh: bool = True
+) -> Judgement:
+    clock = TpmClock(clock_ms=2**40 + seq, reset_count=7, restart_count=1, safe=True)
+    return Judgement(
+        result=a_result(name, seq),
+        based_on=based_on,
+        last_seen=LastSeen(clock=clock, issued_us=1_700_000_000_000_000 + seq) if fresh else None,
+        evidence=b"evidence %d" % seq,
+        firmware_log=(hashlib.sha256(b"log").digest(), b"log"),
+    )
+
+
+def a_reference_set(name: str = "golden", version: int = 1) -> ReferenceSet:
+    return ReferenceSet(
+        name=name,
+        version=version,
+        created=AT.replace(microsecond=0),
+        pcrs={HashAlgorithm.SHA256: {4: frozenset({bytes(32)})}},
+    )

@@ -1,0 +1,192 @@
+"""The outermost layer: caps, limits, headers and problems."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attestation.wire.media_types import ENROLMENT, EVIDENCE
+from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.verifier_site import SiteDevice, VerifierSite
+
+CAP = 6 * 1024 * 1024 + 64 * 1024
+
+
+def raw_connection(site: VerifierSite, device: SiteDevice | None = None) -> ssl.SSLSocket:
+    context = (
+        site.context(device.chain_pem, next(iter([device.tpm.keys["ldevid"].private])))
+        if device
+        else site.context()
+    )
+    plain = socket.create_connection(("127.0.0.1", site.port), timeout=15)
+    return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def read_head(connection: ssl.SSLSocket) -> tuple[int, bytes]:
+    seen = b""
+    while b"\r\n\r\n" not in seen or b"}" not in seen:
+        got = connection.recv(65_536)
+        if not got:
+            break
+        seen += got
+    return int(seen.split(b" ", 2)[1]), seen
+
+
+def head(path: str, *lines: str) -> bytes:
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", *lines, "", ""]).encode()
+
+
+def test_announced_oversize_body_is_refused_before_it_is_sent(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    with raw_connection(site, device) as connection:
+        connection.sendall(
+            head("/attest/v1/evidence", f"Content-Type: {EVIDENCE}", "Content-Length: 3000000000")
+        )
+        status, seen = read_head(connection)
+
+    assert status == 413
+    assert b'"code": "too-large"' in seen
+
+
+@pytest.mark.parametrize("path", ["/attest/v1/evidence", "/enrol/v1/requests"])
+def test_chunked_body_is_refused_as_soon_as_it_passes_the_cap(
+    site: VerifierSite, device: SiteDevice, path: str
+) -> None:
+    kind = EVIDENCE if "evidence" in path else ENROLMENT
+    chunk = b"%x\r\n" % 65_536 + bytes(65_536) + b"\r\n"
+    sent = 0
+    with raw_connection(site, device) as connection:
+        connection.sendall(head(path, f"Content-Type: {kind}", "Transfer-Encoding: chunked"))
+        connection.settimeout(0.01)
+        status = 0
+        while not status and sent < 4 * CAP:
+            connection.settimeout(15)
+            connection.sendall(chunk)
+            sent += 65_536
+            connection.settimeout(0.001)
+            try:
+                status, seen = read_head(connection)
+            except (TimeoutError, ssl.SSLWantReadError):
+                continue
+        assert status == 413
+        assert b"too-large" in seen
+    assert sent < 2 * CAP
+
+
+def test_body_that_does_not_arrive_is_given_up(site: VerifierSite, device: SiteDevice) -> None:
+    started = time.monotonic()
+    with raw_connection(site, device) as connection:
+        connection.sendall(
+            head("/attest/v1/evidence", f"Content-Type: {EVIDENCE}", "Content-Length: 100")
+        )
+        status, seen = read_head(connection)
+
+    assert status == 400
+    assert b"did not arrive within" in seen
+    assert time.monotonic() - started < 8
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/nowhere", "/attest/v1/evidence"])
+def test_every_answer_bears_the_security_headers_and_an_id(site: VerifierSite, path: str) -> None:
+    answer = site.client().get(path)
+
+    for name in (
+        "content-security-policy",
+        "strict-transport-security",
+        "x-content-type-options",
+        "referrer-policy",
+        "cache-control",
+        "x-request-id",
+    ):
+        assert name in answer.headers
+    assert "server" not in answer.headers
+
+
+def test_request_id_of_the_client_is_echoed(site: VerifierSite) -> None:
+    answer = site.client().get("/nowhere", **{"X-Request-ID": "abc-123"})
+
+    assert answer.headers["x-request-id"] == "abc-123"
+    assert answer.json["instance"] == "urn:request:abc-123"
+
+
+def test_request_id_that_could_break_a_log_is_replaced(site: VerifierSite) -> None:
+    answer = site.client().get("/nowhere", **{"X-Request-ID": "a b;c"})
+
+    assert answer.headers["x-request-id"] != "a b;c"
+
+
+def test_unknown_path_and_method_are_problems(site: VerifierSite) -> None:
+    missing = site.client().get("/nowhere")
+    wrong = site.client().request("DELETE", "/health/live")
+
+    assert (missing.status, missing.headers["content-type"]) == (404, "application/problem+json")
+    assert (wrong.status, wrong.headers["content-type"]) == (405, "application/problem+json")
+
+
+def test_problem_documents_point_at_their_explanation(site: VerifierSite) -> None:
+    problem = site.client().post("/attest/v1/evidence").json
+
+    assert problem["type"] == "/problems/client-certificate-required"
+    explained = site.client().get(problem["type"])
+    assert explained.json["explained_in"] == "docs/refusals.md#client-certificate-required"
+
+
+def test_fault_of_our_own_is_a_500_without_our_inside(
+    site: VerifierSite, device: SiteDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.ask()
+
+    class Broken:
+        def current(self) -> None:
+            raise ZeroDivisionError("secret inside")
+
+    monkeypatch.setattr(site.running.services.attest, "_nonces", Broken())
+    before = site.running.store.newest_result(site.running.store.devices()[0].device)
+    lean = device.submit(device.evidence({"nonce": "A" * 75, "pcr_selection": "sha256:0"}))
+    monkeypatch.setattr(site.running.services.decisions, "_store", None)
+    token = site.token("reader", "fault-finder")
+    routed = site.client(token=token).get(f"/decisions/v1/devices/{device.device_id}")
+
+    for answer in (lean, routed):
+        assert answer.status == 500
+        assert answer.json["code"] == "internal-error"
+        assert b"secret inside" not in answer.body
+        assert answer.headers["x-request-id"] in answer.json["detail"]
+    assert site.running.store.newest_result(site.running.store.devices()[0].device) == before
+
+
+@pytest.fixture(scope="module")
+def strict_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerifierSite]:
+    folder: Path = tmp_path_factory.mktemp("strict")
+    extra = "[limits]\nrequests_per_s = 1.0\nburst = 12\n"
+    with VerifierSite(folder, SoftManufacturer(), extra=extra) as running:
+        yield running
+
+
+def test_client_above_its_rate_is_told_when_to_come_back(strict_site: VerifierSite) -> None:
+    device = strict_site.device()
+    assert device.enrol().status == 201
+    answers = [device.client.post("/attest/v1/challenges") for _ in range(14)]
+
+    refused = [answer for answer in answers if answer.status == 429]
+    assert refused
+    assert refused[0].json["code"] == "rate-limited"
+    assert int(refused[0].headers["retry-after"]) >= 1
+    assert json.loads(refused[0].body)["status"] == 429
+
+
+def test_rate_of_one_client_does_not_touch_another(strict_site: VerifierSite) -> None:
+    loud, quiet = strict_site.device("SN-LOUD"), strict_site.device("SN-QUIET")
+    assert loud.enrol().status == 201
+    assert quiet.enrol().status == 201
+    while loud.client.post("/attest/v1/challenges").status != 429:
+        pass
+
+    assert quiet.client.post("/attest/v1/challenges").status == 200

@@ -1,0 +1,199 @@
+"""POST /attest/v1/evidence over real TLS with real client certificates."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from attestation.refusals import RefusalCode
+from attestation.wire.ear import verify_ear_jwt
+from attestation.wire.media_types import EVIDENCE
+from tests.simulators.verifier_site import Answer, SiteDevice, VerifierSite, boot_log
+from verifier.services.devices import Devices
+from verifier.services.reference_values import ReferenceValues
+
+AFTER_REFRESH = 0.6
+
+
+def test_answer_holds_a_result_signed_by_a_published_key(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    answer = device.attest().json
+
+    keys = site.client().get("/.well-known/jwks.json").json
+    ear = verify_ear_jwt(answer["result"], keys, at=datetime.now(UTC))
+
+    assert set(ear.submods) == {device.device_id}
+    assert ear.status.label == answer["status"] == "warning"
+
+
+def test_device_like_the_golden_one_is_affirming_and_allowed(
+    site: VerifierSite, new_device: Callable[[], SiteDevice]
+) -> None:
+    golden, like = new_device(), new_device()
+    for one in (golden, like):
+        assert one.enrol().status == 201
+        one.attest()
+    site.learn("golden", golden)
+    threading.Event().wait(AFTER_REFRESH)
+
+    answer = like.attest().json
+
+    ReferenceValues(site.running.store, site.running.policy).remove("golden")
+    threading.Event().wait(AFTER_REFRESH)
+    assert (answer["status"], answer["allow"], answer["reasons"]) == ("affirming", True, [])
+
+
+def test_unexplained_pcr_is_contraindicated_and_denied_in_words(device: SiteDevice) -> None:
+    device.tamper()
+
+    answer = device.attest().json
+
+    assert (answer["status"], answer["allow"]) == ("contraindicated", False)
+    assert answer["reasons"][0].startswith("log-replay-mismatch: PCR 4 (sha256) holds")
+
+
+def test_known_log_may_be_sent_as_a_digest(device: SiteDevice) -> None:
+    whole = device.evidence(device.ask())
+    first = device.submit(whole)
+    assert first.json["log_known"] is True
+
+    short = device.evidence(device.challenge)
+
+    assert len(short) < len(whole)
+    assert device.submit(short).json["status"] == first.json["status"]
+
+
+def test_unknown_log_digest_is_asked_for_whole(device: SiteDevice) -> None:
+    device.boot(boot_log(b"kernel never seen"))
+    device.log_known = True
+
+    refused = device.attest()
+    device.log_known = False
+    accepted = device.attest()
+
+    assert (refused.status, refused.json["code"]) == (409, "log-unknown")
+    assert accepted.status == 200
+
+
+def test_reused_evidence_is_contraindicated(device: SiteDevice) -> None:
+    message = device.evidence(device.ask())
+    assert device.submit(message).json["status"] == "warning"
+
+    again = device.submit(message)
+
+    assert again.json["status"] == "contraindicated"
+    assert again.json["reasons"][0].startswith("nonce-reused")
+
+
+def test_one_evidence_sent_many_times_at_once_is_accepted_once(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    message = device.evidence(device.ask())
+    clients = [device.new_client() for _ in range(8)]
+    for client in clients:
+        client.get("/health/live")
+    answers: list[Answer] = []
+    barrier = threading.Barrier(len(clients))
+
+    def send(number: int) -> None:
+        barrier.wait()
+        answers.append(clients[number].post("/attest/v1/evidence", message, EVIDENCE))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(len(clients))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    done = [answer for answer in answers if answer.status == 200]
+    accepted = [answer for answer in done if answer.json["status"] == "warning"]
+    assert len(accepted) == 1
+    assert {answer.status for answer in answers} <= {200, 409}
+    results = Devices(site.running.store).history(device.device_id, before=0, limit=100)
+    assert [result.seq for result in results] == list(range(len(results), 0, -1))
+    assert len(results) == len(done) + 1  # and the enrolment's
+
+
+def test_nonce_of_another_device_is_contraindicated(
+    device: SiteDevice, new_device: Callable[[], SiteDevice]
+) -> None:
+    other = new_device()
+    other.enrol()
+
+    answer = device.submit(device.evidence(other.ask()))
+
+    assert answer.json["status"] == "contraindicated"
+    assert answer.json["reasons"][0].startswith("nonce-forged")
+
+
+def test_evidence_of_another_device_is_contraindicated(
+    device: SiteDevice, new_device: Callable[[], SiteDevice]
+) -> None:
+    other = new_device()
+    other.enrol()
+
+    answer = device.submit(other.evidence(device.ask()))
+
+    assert answer.json["status"] == "contraindicated"
+    assert answer.json["reasons"][0].startswith("quote-signature-invalid")
+
+
+def test_malformed_evidence_is_an_error_and_changes_nothing(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    before = Devices(site.running.store).show(device.device_id)
+
+    answer = device.submit(b"\xa1\xff")
+
+    assert answer.status == 400
+    assert answer.json["code"] in set(RefusalCode)
+    assert Devices(site.running.store).show(device.device_id) == before
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "", "application/cmw+json"])
+def test_other_media_types_are_refused(device: SiteDevice, content_type: str) -> None:
+    answer = device.client.post("/attest/v1/evidence", b"x", content_type)
+
+    assert (answer.status, answer.json["code"]) == (415, "media-type-wrong")
+
+
+def test_revoked_device_is_refused_at_once_though_it_was_in_memory(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    message = device.evidence(device.ask())
+    Devices(site.running.store).revoke(device.device_id, "stolen", datetime.now(UTC))
+
+    answer = device.submit(message)
+
+    assert (answer.status, answer.json["code"]) == (403, "device-revoked")
+    assert "stolen" in answer.json["detail"]
+
+
+def test_certificate_of_an_older_enrolment_is_refused(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    old = device.new_client()
+    message = device.evidence(device.ask())
+    assert device.enrol().status == 201
+
+    answer = old.post("/attest/v1/evidence", message, EVIDENCE)
+
+    assert (answer.status, answer.json["code"]) == (403, "client-certificate-wrong")
+
+
+def test_store_that_fails_is_a_503_and_never_a_result(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    message = device.evidence(device.ask())
+    store = site.running.store
+    with store.work():  # holds the write lock longer than the busy timeout
+        answer = device.submit(message)
+
+    assert answer.status == 503
+    assert answer.json["code"] == "store-unavailable"
+    assert "retry-after" in answer.headers
+    assert device.submit(message).json["status"] == "warning"
