@@ -74,8 +74,8 @@ fi
 say "first run, or its inputs changed: a few minutes, nothing to answer"
 install_packages
 python=$(choose_python)
-say "building .venv with $python"
 if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+    say "building .venv with $python"
     "$python" -m venv --clear .venv
 fi
 say "installing device-attestation and the versions locked in constraints.txt"
