@@ -8,6 +8,7 @@ at its time stamp before each signature, so ``verifier keys rotate`` needs no re
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -249,7 +250,8 @@ def _new_key(directory: Path) -> str:
 def _new_nonce_key(directory: Path, at: datetime, entropy: bytes) -> str:
     if len(entropy) != NONCE_KEY_BYTES:
         raise ValueError(f"a nonce key takes {NONCE_KEY_BYTES} random bytes")
-    name = f"nonce-{at.strftime('%Y%m%dT%H%M%S%f')}.key"
+    tag = hashlib.sha256(b"nonce key file name\0" + entropy).hexdigest()[:8]
+    name = f"nonce-{at.strftime('%Y%m%dT%H%M%S')}-{tag}.key"
     write_secret(directory / name, entropy)
     return name
 

@@ -1,0 +1,286 @@
+"""The operator's commands, run as an operator runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log
+from verifier.cli import main as command_line
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerifierSite]:
+    with VerifierSite(tmp_path_factory.mktemp("cli"), SoftManufacturer()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def device(site: VerifierSite) -> SiteDevice:
+    made = site.device()
+    assert made.enrol().status == 201
+    made.attest()
+    return made
+
+
+@pytest.fixture
+def run(
+    site: VerifierSite, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Run:
+    """Run a command in this process, through its real entry point."""
+
+    def run_command(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["verifier", "-c", str(site.config), *arguments])
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        said = capfd.readouterr()
+        code = ended.value.code
+        return (code if isinstance(code, int) else 0), said.out, said.err
+
+    return run_command
+
+
+def test_devices_are_listed_and_shown(run: Run, device: SiteDevice) -> None:
+    code, listed, _ = run("devices", "list")
+    _, shown, _ = run("devices", "show", device.device_id, "--json")
+
+    assert code == 0
+    assert listed.splitlines()[0].split("\t") == ["device", "status", "decision", "enrolled"]
+    assert any(line.split("\t")[0] == "sn-0001" for line in listed.splitlines())
+    assert json.loads(shown)["result"]["status"] in {"warning", "affirming"}
+
+
+def test_unknown_device_is_one_line_and_exit_1(run: Run) -> None:
+    assert run("devices", "show", "nobody") == (
+        1,
+        "",
+        "verifier: device-unknown: no device 'nobody' is enrolled here\n",
+    )
+
+
+def test_malformed_device_id_is_exit_2(run: Run) -> None:
+    code, _, complaint = run("devices", "show", "NO/BODY")
+
+    assert code == 2
+    assert complaint.startswith("verifier: device-id-invalid: ")
+
+
+def test_results_are_listed_newest_first(run: Run, device: SiteDevice) -> None:
+    _, out, _ = run("results", device.device_id, "--json")
+
+    numbers = [result["seq"] for result in json.loads(out)]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_revoked_device_is_listed_as_such(run: Run, site: VerifierSite) -> None:
+    other = site.device("SN-REVOKED")
+    other.enrol()
+
+    code, _, _ = run("devices", "revoke", other.device_id, "--reason", "stolen")
+
+    assert code == 0
+    assert f"{other.device_id}\trevoked" in run("devices", "list")[1]
+    assert other.client.post("/attest/v1/challenges").json["code"] == "device-revoked"
+
+
+def test_reference_values_are_learnt_exported_imported_and_removed(
+    run: Run, device: SiteDevice, tmp_path: Path
+) -> None:
+    assert (
+        run("reference-values", "learn", "--device", device.device_id, "--name", "golden")[0] == 0
+    )
+    _, exported, _ = run("reference-values", "export", "golden")
+    file = tmp_path / "set.toml"
+    file.write_text(exported.replace('name = "golden"', 'name = "copied"'))
+    assert run("reference-values", "import", str(file))[0] == 0
+
+    _, listed, _ = run("reference-values", "list", "--json")
+
+    assert {one["name"] for one in json.loads(listed)} == {"copied", "golden"}
+    for name in ("copied", "golden"):
+        assert run("reference-values", "remove", name)[0] == 0
+    assert run("reference-values", "remove", "golden")[0] == 1
+
+
+def test_set_learnt_from_a_log_equals_the_one_learnt_from_its_device(
+    run: Run, device: SiteDevice, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(boot_log())
+    run("reference-values", "learn", "--device", device.device_id, "--name", "device")
+    run("reference-values", "learn", "--eventlog", str(log), "--name", "log")
+
+    by_name = {}
+    for name in ("device", "log"):
+        exported = run("reference-values", "export", name)[1].splitlines()
+        by_name[name] = [line for line in exported if line.split(" ")[0].isdigit()]
+        run("reference-values", "remove", name)
+
+    assert by_name["device"] == by_name["log"]
+    assert by_name["device"]
+
+
+def test_nothing_is_learnt_from_a_tampered_device(run: Run, site: VerifierSite) -> None:
+    other = site.device("SN-TAMPERED")
+    other.enrol()
+    other.tamper()
+    other.attest()
+
+    code, _, complaint = run(
+        "reference-values", "learn", "--device", other.device_id, "--name", "bad"
+    )
+
+    assert code == 2
+    assert "step 4 (measured state) failed" in complaint
+
+
+def test_learning_needs_one_source(run: Run) -> None:
+    assert run("reference-values", "learn", "--name", "x")[0] == 2
+
+
+def test_token_is_printed_once_and_works_until_removed(run: Run, site: VerifierSite) -> None:
+    _, secret, _ = run("token", "create", "dashboard")
+    client = site.client(token=secret.strip())
+    assert client.get("/results/v1/devices").status == 200
+
+    assert secret.strip() not in run("token", "list")[1]
+    assert run("token", "create", "dashboard")[0] == 1
+    assert run("token", "remove", "dashboard")[0] == 0
+    assert client.get("/results/v1/devices").status == 401
+
+
+def test_rotation_is_followed_by_the_running_service(
+    run: Run, site: VerifierSite, device: SiteDevice
+) -> None:
+    assert run("keys", "rotate")[0] == 0
+    listed = json.loads(run("keys", "list", "--json")[1])
+
+    published = {key["kid"] for key in site.client().get("/.well-known/jwks.json").json["keys"]}
+
+    assert published == {one["kid"] for one in listed}
+    assert device.attest().status == 200
+
+
+def test_policy_is_shown_and_checked(run: Run, tmp_path: Path) -> None:
+    shown = json.loads(run("policy", "show", "--json")[1])
+    wrong = tmp_path / "p.toml"
+    wrong.write_text("id = 'x'\nsurprise = 1\n")
+
+    code, _, complaint = run("policy", "check", str(wrong))
+
+    assert shown["id"] == "development/1"
+    assert code == 2
+    assert "surprise" in complaint
+
+
+def test_explained_steps_are_numbered_and_the_exit_code_tells(run: Run, site: VerifierSite) -> None:
+    other = site.device("SN-EXPLAIN")
+    other.enrol()
+    other.tamper()
+    other.attest()
+
+    code, out, _ = run("appraise", "--device", other.device_id, "--explain")
+
+    assert code == 1
+    lines = out.splitlines()
+    assert [line[0] for line in lines[1:8]] == list("1234567")
+    assert "4 measured state  failed" in out
+    assert lines[-1].startswith("status: contraindicated")
+
+
+def test_evidence_file_is_judged_offline(run: Run, device: SiteDevice, tmp_path: Path) -> None:
+    device.log_known = False
+    file = tmp_path / "evidence"
+    file.write_bytes(device.evidence(device.ask()))
+
+    judged = json.loads(run("appraise", str(file), "--device", device.device_id, "--json")[1])
+    file.write_bytes(b"nonsense")
+
+    assert judged["status"] == "warning"
+    assert [step["number"] for step in judged["steps"]] == list(range(1, 8))
+    assert run("appraise", str(file), "--device", device.device_id)[0] == 2
+    assert run("appraise")[0] == 2
+
+
+def test_doctor_finds_what_is_missing_and_how_to_mend_it(
+    run: Run, site: VerifierSite, tmp_path: Path
+) -> None:
+    code, out, _ = run("check", "--json")
+    good = {one["name"]: one["verdict"] for one in json.loads(out)}
+    assert code == 0
+    assert good["store"] == good["keys"] == good["tls"] == "ok"
+
+    site_config, broken = site.config, tmp_path / "v.toml"
+    broken.write_text(
+        site_config.read_text()
+        .replace("verifier.db", "absent.db")
+        .replace(str(site.folder / "keys"), str(tmp_path / "none"))
+    )
+    site.config = broken
+    try:
+        code, out, _ = run("check", "--json")
+    finally:
+        site.config = site_config
+
+    bad = {one["name"]: one for one in json.loads(out)}
+    assert code == 1
+    assert bad["keys"]["verdict"] == "failed"
+    assert bad["keys"]["mend"] == "verifier init"
+    assert bad["store"]["verdict"] == "failed"
+
+
+def test_store_without_tables_is_exit_3(run: Run, site: VerifierSite, tmp_path: Path) -> None:
+    original, site.config = site.config, tmp_path / "v.toml"
+    site.config.write_text(f'[store]\nurl = "sqlite:///{tmp_path}/none.db"\n')
+    try:
+        code, _, complaint = run("devices", "list")
+    finally:
+        site.config = original
+
+    assert code == 3
+    assert "run: verifier init" in complaint
+
+
+@pytest.mark.system
+def test_init_makes_a_verifier_from_nothing(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "VERIFIER_STORE_URL": f"sqlite:///{tmp_path}/v.db",
+        "VERIFIER_KEYS_DIRECTORY": f"{tmp_path}/keys",
+        "VERIFIER_CONFIG": str(tmp_path / "empty.toml"),
+    }
+    (tmp_path / "empty.toml").touch()
+
+    def verifier(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "verifier", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    first = verifier("init", "--hostname", "localhost", "--json")
+    second = verifier("init", "--json")
+    maker = verifier("manufacturer", "init", "--directory", str(tmp_path / "maker"), "--json")
+
+    made: dict[str, Any] = json.loads(first.stdout)
+    assert made["tables"] == "0001"
+    assert "device CA" in made["made"]
+    assert json.loads(second.stdout)["made"] == []
+    path = Path(json.loads(maker.stdout)["certificate"])
+    root = x509.load_pem_x509_certificate(path.read_bytes())
+    assert root.subject.rfc4514_string() == "CN=Example Devices Root"
