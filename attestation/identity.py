@@ -20,13 +20,23 @@ Nonce = NewType("Nonce", bytes)
 
 _DEVICE_ID: Final = re.compile(rf"[a-z0-9](?:[a-z0-9-]{{0,{MAX_DEVICE_ID_CHARS - 2}}}[a-z0-9])?")
 
+RESERVED_DEVICE_IDS: Final = frozenset({"fleet", "query", "service", "verifier"})
+"""Words with a meaning of their own in the topic tree or in a broker's access list."""
+
 
 def device_id(text: str) -> DeviceId:
     """Return ``text`` as a device id.
 
     Raises:
-        MalformedInput: If it is not 1 to 63 of ``a-z 0-9 -`` with no dash at the ends.
+        MalformedInput: If it is not 1 to 63 of ``a-z 0-9 -`` with no dash at the ends, or is one
+            of :data:`RESERVED_DEVICE_IDS`.
     """
+    if text in RESERVED_DEVICE_IDS:
+        raise MalformedInput(
+            RefusalCode.DEVICE_ID_INVALID,
+            f"{text!r} is reserved and cannot name a device; give the device another serial number",
+            structure="DeviceId",
+        )
     if not _DEVICE_ID.fullmatch(text):
         raise MalformedInput(
             RefusalCode.DEVICE_ID_INVALID,

@@ -113,10 +113,10 @@ key = "{key}"
 pattern write att/v1/query/%u/+/req
 pattern read att/v1/query/%u/res/#
 
-user verifier
+user service.verifier
 topic readwrite att/v1/#
 
-user observer
+user service.observer
 topic read att/v1/#
 """
         )

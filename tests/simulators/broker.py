@@ -24,7 +24,7 @@ from tests.simulators.verifier_simulator import Authority
 
 ACL = """
 pattern write att/v1/%u/status
-user verifier
+user service.verifier
 topic readwrite att/v1/#
 """
 
@@ -98,7 +98,7 @@ class Watcher:
 
     def __init__(self, broker: Mosquitto) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        leaf = broker.authority.issue("verifier", key.public_key(), timedelta(days=1))
+        leaf = broker.authority.issue("service.verifier", key.public_key(), timedelta(days=1))
         file = broker.folder / "watcher.pem"
         file.write_bytes(
             leaf.public_bytes(Encoding.PEM)

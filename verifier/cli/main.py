@@ -13,6 +13,7 @@ from verifier.cli import check, devices, explain, keys, offline, policy, query, 
 from verifier.cli.context import ConfigChoice, Json
 from verifier.cli.failures import failure
 from verifier.cli.reference_values import reference_values
+from verifier.cli.service_certificate import service
 from verifier.errors import ServiceError
 from verifier.main import version
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(devices.devices, name="devices")
 app.add_typer(policy.policy, name="policy")
 app.add_typer(reference_values, name="reference-values")
+keys.keys.command("service")(service)
 app.add_typer(keys.token, name="token")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(keys.manufacturer, name="manufacturer")

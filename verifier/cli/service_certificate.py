@@ -14,12 +14,15 @@ from verifier.errors import SettingsInvalid
 from verifier.keys.authority import SERVICE_CA, create_service_certificate, load_authority
 from verifier.main import SystemClock
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-"""One MQTT topic level, so that a broker may take the CN for the user name."""
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,51}[a-z0-9])?")
+CLIENT_PREFIX = "service."
+"""A client's CN begins so. No device id holds a dot: no device can bear a service's user name."""
 
 
 def service(
-    name: Annotated[str, typer.Argument(help="Common name: the broker's user name of a client.")],
+    name: Annotated[
+        str, typer.Argument(help="Name; a client's user name at the broker is service.NAME.")
+    ],
     *,
     certificate: Annotated[Path, typer.Option(help="Where the PEM certificate goes.")],
     key: Annotated[Path, typer.Option(help="Where the PEM key goes (0600).")],
@@ -31,7 +34,7 @@ def service(
 ) -> None:
     """Certify a broker, or a client such as a dashboard, by the service CA."""
     if not _NAME.fullmatch(name):
-        raise SettingsInvalid(f"{name!r} is no service name: 1 to 63 of a-z, 0-9 and '-'")
+        raise SettingsInvalid(f"{name!r} is no service name: 1 to 53 of a-z, 0-9 and '-'")
     authority = load_authority(Path(context.settings().keys.directory), SERVICE_CA)
     for path in (certificate, key):
         if path.exists():
@@ -40,7 +43,7 @@ def service(
         certificate_path=certificate,
         key_path=key,
         authority=authority,
-        common_name=name,
+        common_name=name if hostname else CLIENT_PREFIX + name,
         hostnames=tuple(hostname or ()),
         at=SystemClock().now(),
     )

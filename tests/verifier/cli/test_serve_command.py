@@ -78,7 +78,7 @@ class Service:
 
 @pytest.fixture
 def service(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Service]:
-    settings = mosquitto.settings(mosquitto.identity("verifier"))
+    settings = mosquitto.settings(mosquitto.identity("service.verifier"))
     limits = "[limits]\nrequests_per_s = 1000.0\nburst = 100000\n"
     made = Service(VerifierSite(tmp_path / "site", SoftManufacturer(), extra=settings + limits))
     yield made
