@@ -238,13 +238,9 @@ def check_event_contents(
             continue
         reason = _explain(event, digest, hasher, bank)
         if reason is not None:
+            name = event_type_name(event.type)
             found.append(
-                Contradiction(
-                    number=event.number,
-                    pcr=event.pcr,
-                    type_name=event_type_name(event.type),
-                    reason=reason,
-                )
+                Contradiction(number=event.number, pcr=event.pcr, type_name=name, reason=reason)
             )
     return tuple(found)
 

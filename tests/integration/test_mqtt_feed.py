@@ -215,7 +215,10 @@ def test_query_about_an_unknown_device_is_answered_with_its_code(
 def test_response_topic_of_another_is_never_written(
     site: VerifierSite, device: SiteDevice, mosquitto: Mosquitto
 ) -> None:
-    with listening(mosquitto, "service.verifier") as everything, listening(mosquitto, "evil") as evil:
+    with (
+        listening(mosquitto, "service.verifier") as everything,
+        listening(mosquitto, "evil") as evil,
+    ):
         everything.subscribe("att/v1/sn-0002/#")
         everything.subscribe("att/v1/query/victim/#")
         evil.ask("evil", "sn-0001", "att/v1/sn-0002/cmd/reboot")

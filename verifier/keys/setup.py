@@ -48,9 +48,7 @@ def initialise(
         if (directory / f"{SERVICE_CA}.cert.pem").exists():
             authority = load_authority(directory, SERVICE_CA)
         else:
-            authority = create_authority(
-                directory, SERVICE_CA, "device-attestation service CA", at
-            )
+            authority = create_authority(directory, SERVICE_CA, "device-attestation service CA", at)
             made.append("service CA")
         create_tls_certificate(directory, authority, hostnames, at)
         made.append(f"TLS certificate for {', '.join(hostnames)} ({TLS}.cert.pem)")
