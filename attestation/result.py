@@ -6,10 +6,11 @@ A result says what was concluded (status and trustworthiness vector), why (findi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from operator import attrgetter
 from typing import Final
 
 from attestation.identity import DeviceId
@@ -48,8 +49,24 @@ class Claim(StrEnum):
         return self.value.replace("-", "_")
 
 
+_ATTRIBUTES: Final = {claim.value: claim.attribute for claim in Claim}
+_VALUES_OF: Final[Callable[[object], tuple[int, ...]]] = attrgetter(*_ATTRIBUTES.values())
+
 CRYPTO_FAILED: Final = 99
 """Claim value: cryptographic validation of the evidence failed (all claims, AR4SI 2.3.3)."""
+
+
+_TIERS: Final = {
+    value: tier
+    for tier, values in (
+        (TrustTier.NONE, range(-1, 2)),
+        (TrustTier.AFFIRMING, (*range(2, 32), *range(-32, -1))),
+        (TrustTier.WARNING, (*range(32, 96), *range(-96, -32))),
+        (TrustTier.CONTRAINDICATED, (*range(96, 128), *range(-128, -96))),
+    )
+    for value in values
+}
+"""Tier of each int8 claim value."""
 
 
 def tier_of(value: int) -> TrustTier:
@@ -58,15 +75,10 @@ def tier_of(value: int) -> TrustTier:
     Raises:
         ValueError: If the value is outside -128..127.
     """
-    if not -128 <= value <= 127:  # noqa: PLR2004 - int8
-        raise ValueError(f"claim value {value} is not an int8")
-    if -1 <= value <= 1:
-        return TrustTier.NONE
-    if 2 <= value <= 31 or -32 <= value <= -2:  # noqa: PLR2004
-        return TrustTier.AFFIRMING
-    if 32 <= value <= 95 or -96 <= value <= -33:  # noqa: PLR2004
-        return TrustTier.WARNING
-    return TrustTier.CONTRAINDICATED
+    try:
+        return _TIERS[value]
+    except KeyError as error:
+        raise ValueError(f"claim value {value} is not an int8") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,24 +95,28 @@ class TrustVector:
     sourced_data: int = 0
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            tier_of(getattr(self, item.name))
+        for value in _VALUES_OF(self):
+            tier_of(value)
 
     @property
     def status(self) -> TrustTier:
         """The worst tier of all claims (EAR: the status is never better than that)."""
-        return max(tier_of(getattr(self, item.name)) for item in fields(self))
+        return max(map(_TIERS.__getitem__, _VALUES_OF(self)))
 
     def as_claims(self) -> dict[str, int]:
         """Return ``{"instance-identity": 2, …}`` with unasserted claims left out."""
-        values = {claim.value: getattr(self, claim.attribute) for claim in Claim}
-        return {name: value for name, value in values.items() if value != 0}
+        return {
+            name: value
+            for name, value in zip(_ATTRIBUTES, _VALUES_OF(self), strict=True)
+            if value != 0
+        }
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, int]) -> TrustVector:
         """Build a vector from JSON keys; unknown keys are ignored (EAR: extensions)."""
-        known = {claim.value: claim.attribute for claim in Claim}
-        return cls(**{known[name]: value for name, value in claims.items() if name in known})
+        return cls(
+            **{_ATTRIBUTES[name]: value for name, value in claims.items() if name in _ATTRIBUTES}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
