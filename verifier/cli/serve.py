@@ -30,6 +30,9 @@ def serve(
     verifier = Verifier(settings)
     server = verifier.server()
     take_signals()
+    # The deciding and writing threads need the interpreter often and briefly; the default of 5 ms
+    # would make each of them wait that long for the event loop.
+    sys.setswitchinterval(0.001)
     notifier = ServiceNotifier(os.environ)
     host, port = server.address
 

@@ -50,9 +50,12 @@ def test_announced_oversize_body_is_refused_before_it_is_sent(
             head("/attest/v1/evidence", f"Content-Type: {EVIDENCE}", "Content-Length: 3000000000")
         )
         status, seen = read_head(connection)
+        rest = connection.recv(1)
 
     assert status == 413
     assert b'"code": "too-large"' in seen
+    assert b"connection: close" in seen
+    assert rest == b""  # closed: what follows on it would be the body's rest, not a request
 
 
 @pytest.mark.parametrize("path", ["/attest/v1/evidence", "/enrol/v1/requests"])

@@ -1,0 +1,71 @@
+"""Which certificates stand for a device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.simulators.stored import AT, a_certificate, a_device, a_judgement
+from verifier.errors import NotAuthenticated, NotAuthorised
+from verifier.services.devices import DeviceCache
+from verifier.store.migrate import migrate
+from verifier.store.sql_store import SqlStore, open_store
+
+DER = b"a certificate"
+RECORD = replace(a_device(), certificate_sha256=hashlib.sha256(DER).digest())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlStore]:
+    url = f"sqlite:///{tmp_path}/store.db"
+    migrate(url)
+    opened = open_store(url, with_outbox=False)
+    with opened.work() as work:
+        work.enrol(RECORD, a_certificate(RECORD))
+    yield opened
+    opened.close()
+
+
+def test_current_certificate_stands_for_its_device(store: SqlStore) -> None:
+    assert DeviceCache(store).by_certificate(DER, AT).device == "sn-0001"
+
+
+def test_certificate_that_has_ended_does_not(store: SqlStore) -> None:
+    with pytest.raises(NotAuthorised) as caught:
+        DeviceCache(store).by_certificate(DER, RECORD.certificate_not_after)
+
+    assert caught.value.code == "certificate-expired"
+
+
+def test_foreign_certificate_does_not(store: SqlStore) -> None:
+    with pytest.raises(NotAuthenticated):
+        DeviceCache(store).by_certificate(b"another", AT)
+
+
+def test_committed_judgement_is_seen_without_asking_the_store(store: SqlStore) -> None:
+    cache = DeviceCache(store)
+    judgement = a_judgement()
+    cache.judged(cache.by_certificate(DER, AT), judgement)
+
+    record = cache.by_certificate(DER, AT + timedelta(seconds=1))
+
+    assert (record.seq, record.version) == (1, 2)
+    assert record.enrolment.last_seen == judgement.last_seen
+
+
+def test_memory_is_bounded(store: SqlStore) -> None:
+    cache = DeviceCache(store, capacity=1)
+    other = replace(a_device("sn-0002"), certificate_sha256=hashlib.sha256(b"other").digest())
+    with store.work() as work:
+        work.enrol(other, a_certificate(other))
+
+    cache.by_certificate(DER, AT)
+    cache.by_certificate(b"other", AT)
+
+    assert not cache.in_memory(DER)
+    assert cache.in_memory(b"other")
