@@ -1,31 +1,26 @@
-"""The composition root: settings in, a wired verifier out. Owns the clock and the randomness."""
+"""The composition root: settings in, a wired verifier out."""
 
 from __future__ import annotations
 
-import secrets
 import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from importlib import metadata, resources
+from datetime import timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from starlette.types import ASGIApp
 
-from attestation.errors import AttestationError
 from attestation.wire.ear import VerifierIdentity
 from verifier.api.access import Guard
 from verifier.api.app import build_app
 from verifier.api.client_certificate import tls_context
 from verifier.api.server import HttpServer
-from verifier.appraisal.policy_file import load_policy
-from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.decision.engine import PolicyRejected
-from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.errors import ServiceError, SettingsInvalid
 from verifier.feeds.mqtt import Broker, ResultSink
 from verifier.feeds.outbox import OutboxWorker
@@ -45,61 +40,25 @@ from verifier.services.rate import RateLimiter
 from verifier.services.reference_values import ReferenceShelf
 from verifier.services.suite import Services
 from verifier.settings import Settings
+from verifier.sources import (
+    DISTRIBUTION,
+    SystemClock,
+    SystemEntropy,
+    load_anchors,
+    load_appraisal_policy,
+    nonce_ttl,
+    result_lifetime,
+    version,
+)
 from verifier.store.group_commit import GroupCommit
 from verifier.store.migrate import schema_state
 from verifier.store.sql_store import SqlStore, open_store
 from verifier.telemetry import Metrics, logger
 
-DISTRIBUTION: Final = "device-attestation"
 FLUSH_S: Final = 5.0
 """How long a stopping verifier goes on telling what it has recorded."""
 
 UPKEEP_S: Final = 600.0
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """Return the present moment, aware, UTC."""
-        return datetime.now(UTC)
-
-
-class SystemEntropy:
-    """The kernel's randomness."""
-
-    def take(self, size: int) -> bytes:
-        """Return ``size`` fresh random bytes."""
-        return secrets.token_bytes(size)
-
-
-def version() -> str:
-    """Return the installed version of this distribution."""
-    try:
-        return metadata.version(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return "0+unknown"
-
-
-def load_appraisal_policy(settings: Settings) -> AppraisalPolicy:
-    """Load the appraisal policy that the settings name.
-
-    Raises:
-        SettingsInvalid: If it is neither a packaged policy nor a readable, correct file.
-    """
-    named = settings.policy.appraisal
-    packaged = resources.files("verifier.policies") / f"{named}.toml"
-    try:
-        if "/" not in named and packaged.is_file():
-            return load_policy(packaged.read_text(), f"packaged policy {named}")
-        return load_policy(Path(named).read_text(), named)
-    except OSError as error:
-        raise SettingsInvalid(
-            f"policy.appraisal {named!r} is neither a packaged policy (linux-server, development) "
-            f"nor a readable file: {error.strerror}"
-        ) from error
-    except AttestationError as error:
-        raise SettingsInvalid(f"policy.appraisal {named}: {error.describe()}") from error
 
 
 def load_engine(settings: Settings) -> RegoEngine:
@@ -120,34 +79,6 @@ def load_engine(settings: Settings) -> RegoEngine:
         raise SettingsInvalid(f"policy.rego {named!r}: {error.strerror}") from error
     except PolicyRejected as error:
         raise SettingsInvalid(f"policy.rego {named or '(packaged)'}: {error}") from error
-
-
-def load_anchors(settings: Settings) -> TrustAnchors:
-    """Load the manufacturers' roots.
-
-    Raises:
-        SettingsInvalid: If there is none, or a file cannot be used.
-    """
-    try:
-        return TrustAnchors.from_pem(
-            *(read_file(Path(name)) for name in settings.trust.manufacturer_roots)
-        )
-    except AttestationError as error:
-        raise SettingsInvalid(f"trust.manufacturer_roots: {error.reason}") from error
-
-
-def result_lifetime(settings: Settings, policy: AppraisalPolicy) -> timedelta:
-    """Return how long a result is believed."""
-    if settings.results.lifetime_s > 0:
-        return timedelta(seconds=settings.results.lifetime_s)
-    return policy.result_lifetime
-
-
-def nonce_ttl(settings: Settings, policy: AppraisalPolicy) -> timedelta:
-    """Return how long a challenge lives."""
-    if settings.policy.nonce_ttl_s > 0:
-        return timedelta(seconds=settings.policy.nonce_ttl_s)
-    return policy.nonce_ttl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,10 +30,11 @@ from tests.simulators.firmware_log import agile_event, header
 from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from verifier.keys.setup import initialise
-from verifier.main import SystemClock, SystemEntropy, Verifier
+from verifier.main import Verifier
 from verifier.services.reference_values import ReferenceValues
 from verifier.services.tokens import Tokens
 from verifier.settings import Settings, load_settings
+from verifier.sources import SystemClock, SystemEntropy
 from verifier.store.migrate import migrate
 
 SEPARATOR_EVENT = 4

@@ -12,17 +12,18 @@ import typer
 from cryptography import x509
 
 from attestation.errors import AttestationError
-from verifier.api.client_certificate import tls_context
 from verifier.cli import context, output
 from verifier.cli.context import Json
 from verifier.errors import ServiceError
 from verifier.keys.authority import DEVICE_CA, load_authority
 from verifier.keys.files import check_directory, read_file
 from verifier.keys.ring import KeyRing
-from verifier.main import SystemClock, load_anchors, load_appraisal_policy, load_engine
 from verifier.settings import Settings
-from verifier.store.migrate import schema_state
-from verifier.store.sql_store import open_store
+from verifier.sources import SystemClock, load_anchors, load_appraisal_policy
+
+# The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
+# must not pay for it.
+# ruff: noqa: PLC0415
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 SOON = timedelta(days=30)
@@ -70,6 +71,8 @@ def _looked(name: str, look: Look, settings: Settings) -> Verdict:
 
 
 def _store(settings: Settings) -> Verdict:
+    from verifier.store.migrate import schema_state
+
     state = schema_state(settings.store.url)
     if not state.up_to_date:
         found = state.current or "absent"
@@ -88,6 +91,8 @@ def _keys(settings: Settings) -> Verdict:
 
 
 def _tls(settings: Settings) -> Verdict:
+    from verifier.api.client_certificate import tls_context
+
     directory = Path(settings.keys.directory)
     path = Path(settings.server.tls_certificate or directory / "tls.cert.pem")
     key = Path(settings.server.tls_key or directory / "tls.key.pem")
@@ -113,6 +118,8 @@ def _appraisal(settings: Settings) -> Verdict:
 
 
 def _decision(settings: Settings) -> Verdict:
+    from verifier.main import load_engine
+
     load_engine(settings)
     return Verdict(
         name="decision policy", verdict=OK, reason=settings.policy.rego or "the packaged one"
@@ -120,6 +127,9 @@ def _decision(settings: Settings) -> Verdict:
 
 
 def _references(settings: Settings) -> Verdict:
+    from verifier.store.migrate import schema_state
+    from verifier.store.sql_store import open_store
+
     if not schema_state(settings.store.url).up_to_date:
         return Verdict(
             name="reference values", verdict=WARNING, reason="no store", mend=_MENDS["store"]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attestation.refusals import RefusalCode
 from verifier.errors import SettingsInvalid, Unavailable
 from verifier.settings import DEFAULT_FILE, Settings, load_settings
-from verifier.store.migrate import schema_state
-from verifier.store.sql_store import SqlStore, open_store
+
+# The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
+# must not pay for it.
+# ruff: noqa: PLC0415
+
+if TYPE_CHECKING:
+    from verifier.store.sql_store import SqlStore
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 """``--json`` on every command that prints."""
@@ -51,6 +56,9 @@ def store(chosen: Settings) -> SqlStore:
     Raises:
         Unavailable: If they are not, or the store cannot be reached.
     """
+    from verifier.store.migrate import schema_state
+    from verifier.store.sql_store import open_store
+
     state = schema_state(chosen.store.url)
     if not state.up_to_date:
         raise Unavailable(

@@ -9,9 +9,9 @@ import typer
 from verifier.api.documents import device_document, moment, result_document
 from verifier.cli import context, output
 from verifier.cli.context import Json
-from verifier.main import SystemClock
 from verifier.ports import DeviceRecord, StoredResult
 from verifier.services.devices import Devices
+from verifier.sources import SystemClock
 
 devices = typer.Typer(no_args_is_help=True, help="Enrolled devices.")
 

@@ -28,10 +28,10 @@ from verifier.cli import context, output
 from verifier.cli.context import Json
 from verifier.cli.reference_values import read_bounded
 from verifier.errors import NotFound, RequestRefused
-from verifier.main import SystemClock, load_anchors, load_appraisal_policy
 from verifier.ports import DeviceReader, StoredResult
 from verifier.reference_values.model import ReferenceLibrary
 from verifier.services.devices import Devices, unknown_device
+from verifier.sources import SystemClock, load_anchors, load_appraisal_policy
 
 AFFIRMING, NOT_AFFIRMING = 0, 1
 

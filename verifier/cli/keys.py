@@ -20,9 +20,12 @@ from verifier.keys.authority import create_authority, load_authority
 from verifier.keys.files import check_directory, make_directory, write_public
 from verifier.keys.ring import NONCE_KEY_BYTES, KeyRing, RingEntry
 from verifier.keys.setup import initialise
-from verifier.main import SystemClock, SystemEntropy, load_appraisal_policy, result_lifetime
 from verifier.services.tokens import Tokens
-from verifier.store.migrate import migrate
+from verifier.sources import SystemClock, SystemEntropy, load_appraisal_policy, result_lifetime
+
+# The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
+# must not pay for it.
+# ruff: noqa: PLC0415
 
 keys = typer.Typer(no_args_is_help=True, help="Keys that sign results.")
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens of readers and operators.")
@@ -45,6 +48,8 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make keys and tables; what is there already stays."""
+    from verifier.store.migrate import migrate
+
     settings = context.settings()
     directory = Path(settings.keys.directory)
     made = initialise(

@@ -15,7 +15,7 @@ from verifier.cli.failures import failure
 from verifier.cli.reference_values import reference_values
 from verifier.cli.service_certificate import service
 from verifier.errors import ServiceError
-from verifier.main import version
+from verifier.sources import version
 
 app = typer.Typer(
     name="verifier",

@@ -12,7 +12,11 @@ from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.cli import context, output
 from verifier.cli.context import Json
 from verifier.cli.reference_values import read_text
-from verifier.main import load_appraisal_policy, load_engine
+from verifier.sources import load_appraisal_policy
+
+# The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
+# must not pay for it.
+# ruff: noqa: PLC0415
 
 policy = typer.Typer(no_args_is_help=True, help="How evidence is judged.")
 
@@ -81,5 +85,7 @@ def check(
     else:
         settings = context.settings()
         chosen = load_appraisal_policy(settings)
+        from verifier.main import load_engine
+
         load_engine(settings)
     _tell(chosen, as_json=as_json)

@@ -29,7 +29,7 @@ from verifier.cli.failures import complain
 from verifier.cli.question import CORRELATION_BYTES, Connection, Question
 from verifier.cli.reference_values import read_bounded
 from verifier.errors import NotFound, RequestRefused, ServiceError, Unavailable
-from verifier.main import SystemClock, SystemEntropy
+from verifier.sources import SystemClock, SystemEntropy
 
 AFFIRMING, NOT_AFFIRMING, REFUSED, NO_ANSWER = 0, 1, 2, 4
 MAX_KEY_SET_BYTES: Final = 256 * 1024

@@ -14,10 +14,10 @@ from verifier.api.documents import moment
 from verifier.cli import context, output
 from verifier.cli.context import Json
 from verifier.errors import RequestRefused
-from verifier.main import SystemClock, load_appraisal_policy
 from verifier.reference_values.model import ReferenceSet
 from verifier.reference_values.toml_file import dump_reference_set, load_reference_set
 from verifier.services.reference_values import ReferenceValues
+from verifier.sources import SystemClock, load_appraisal_policy
 
 reference_values = typer.Typer(no_args_is_help=True, help="What known-good devices measure.")
 

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from verifier.api.server import take_signals
 from verifier.cli import context
-from verifier.main import Verifier, version
 from verifier.notify import ServiceNotifier
-from verifier.store.migrate import migrate
+from verifier.sources import version
 from verifier.telemetry import configure_logging, logger
+
+# The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
+# must not pay for it.
+# ruff: noqa: PLC0415
 
 
 def serve(
@@ -23,6 +25,10 @@ def serve(
     ] = not sys.stderr.isatty(),
 ) -> None:
     """Run the verifier until SIGTERM; requests in progress are finished."""
+    from verifier.api.server import take_signals
+    from verifier.main import Verifier
+    from verifier.store.migrate import migrate
+
     configure_logging(as_json=log_json)
     log = logger("serve")
     settings = context.settings()

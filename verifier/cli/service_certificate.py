@@ -12,7 +12,7 @@ from verifier.cli import context, output
 from verifier.cli.context import Json
 from verifier.errors import SettingsInvalid
 from verifier.keys.authority import SERVICE_CA, create_service_certificate, load_authority
-from verifier.main import SystemClock
+from verifier.sources import SystemClock
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,51}[a-z0-9])?")
 CLIENT_PREFIX = "service."

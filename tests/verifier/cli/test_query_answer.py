@@ -16,7 +16,7 @@ from verifier.cli.query import _believe, load_key_set
 from verifier.errors import ServiceError
 from verifier.keys.ring import KeyRing
 from verifier.keys.setup import initialise
-from verifier.main import SystemEntropy
+from verifier.sources import SystemEntropy
 
 NOW = datetime.now(UTC)
 ASKED = DeviceId("sn-0001")

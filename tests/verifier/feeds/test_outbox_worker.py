@@ -14,9 +14,9 @@ from tests.simulators.stored import AT, a_certificate, a_device, a_judgement
 from verifier.feeds.mqtt import Broker, ResultSink
 from verifier.feeds.outbox import OutboxWorker
 from verifier.feeds.topics import Topics
-from verifier.main import SystemClock
 from verifier.ports import OutboxRow
 from verifier.settings import MqttSettings
+from verifier.sources import SystemClock
 from verifier.store.migrate import migrate
 from verifier.store.sql_store import SqlStore, open_store
 from verifier.telemetry import Metrics, logger

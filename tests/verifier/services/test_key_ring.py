@@ -21,7 +21,7 @@ from verifier.keys.authority import DEVICE_CA, load_authority
 from verifier.keys.files import check_directory
 from verifier.keys.ring import KeyRing, KeyState
 from verifier.keys.setup import initialise
-from verifier.main import SystemEntropy
+from verifier.sources import SystemEntropy
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 LIFETIME = timedelta(minutes=5)
