@@ -59,6 +59,7 @@ class Story:
     def manufacture(self) -> None:
         """Chapter 1: two TPMs, two factory lines, one manufacturer CA; then both boot."""
         site = self._site
+        self._timeline.begins("making two TPMs with EK certificates (swtpm)")
         authority = site.root / "tpm-vendor"
         manufacturer = str(site.root / "manufacturer")
         run(site.verifier("manufacturer", "init", "--directory", manufacturer))
@@ -71,6 +72,7 @@ class Story:
             for device in DEVICES:
                 self.tpms[device] = SoftwareTpm(states[device])
                 self.tpms[device].start()
+            self._timeline.begins("manufacturing: keys in each TPM, request, certificates, boot")
             list(workers.map(self._manufacture_one, DEVICES))
 
     def _manufacture_one(self, device: str) -> None:
@@ -100,6 +102,7 @@ class Story:
     def open_house(self) -> None:
         """Chapter 2: keys, broker, reference values, verifier."""
         site = self._site
+        self._timeline.begins("setting up verifier and broker: keys, tables, reference values")
         run(site.verifier("init", "--hostname", "localhost"))
         site.issue_service_certificates()
         broker = site.write_broker_settings()
@@ -113,6 +116,7 @@ class Story:
         made = run(site.verifier("token", "create", "demo", "--role", "reader", "--json"))
         self.token = json.loads(made)["token"]
         self._household.wait_for_port(site.mqtt_port, name="mosquitto", within_s=10)
+        self._timeline.begins("starting the verifier")
         self._household.start("verifier", site.verifier("serve"))
         self._household.wait_for_port(site.https_port, name="verifier", within_s=20)
         self._timeline.seen("-", "verifier-ready", f"reference values from {LOG_ORIGIN}")
@@ -125,6 +129,7 @@ class Story:
             port=site.mqtt_port, ca=site.service_ca, certificate=certificate, key=key
         )
         reader = HttpReader(port=site.https_port, ca=site.service_ca, token=self.token)
+        self._timeline.begins("starting both daemons")
         for device in DEVICES:
             self._household.start(device, site.device(device, "run"))
         for device in DEVICES:

@@ -76,6 +76,12 @@ class Timeline:
             soft_wrap=True,
         )
 
+    def begins(self, what: str) -> None:
+        """Say what is being done now, since it takes more than a moment; nothing is recorded."""
+        self._console.print(
+            f"[dim]{self.elapsed_ms() / 1000:7.2f} s  {escape(what)} …[/]", highlight=False
+        )
+
     def write_json(self, path: Path) -> None:
         """Write the entries as a JSON list (design of ``DEMO_JSON``)."""
         path.write_text(json.dumps([asdict(entry) for entry in self.entries], indent=1) + "\n")
