@@ -160,6 +160,22 @@ def test_quote_at_the_very_clock_of_the_last_one_is_a_replay(court: Courtroom) -
     refused_as_stale(court.judge(again), Code.EVIDENCE_REPLAYED)
 
 
+@pytest.mark.parametrize("clock_ms", [0xFFFF << 48, 2**64 - 1])
+def test_clock_that_no_tpm_can_reach_is_refused(court: Courtroom, clock_ms: int) -> None:
+    """Whoever owns the TPM may set its clock far ahead: no store has room for any such number."""
+    result = court.judge(quote_with(court, Lies(clock_ms=clock_ms)))
+
+    refused_as_stale(result, Code.VALUE_OUT_OF_RANGE)
+
+
+def test_clock_set_beyond_what_a_signed_number_holds_is_refused(court: Courtroom) -> None:
+    """TPM2_ClockSet goes up to 0xFFFEFFFFFFFFFFFF, a database's number to 2**63 - 1."""
+    result = court.judge(quote_with(court, Lies(clock_ms=2**63)))
+
+    refused_as_stale(result, Code.VALUE_OUT_OF_RANGE)
+    assert court.judge(quote_with(court, Lies(clock_ms=2**63 - 1))).clock is not None
+
+
 def test_quote_from_an_earlier_boot_is_refused(court: Courtroom) -> None:
     """N38: resetCount goes back although the clock goes on."""
     court.tpm.reset_count = 7

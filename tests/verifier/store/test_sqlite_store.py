@@ -132,3 +132,46 @@ def test_group_commit_passes_a_store_failure_on_and_lives(store: SqlStore) -> No
 
     assert committer.submit(a_judgement).result(10) == a_judgement()
     committer.close()
+
+
+def test_judgement_that_cannot_be_written_does_not_take_its_group_along(store: SqlStore) -> None:
+    """Whatever one device makes unwritable, the devices that share its transaction are recorded."""
+    enrol(store, a_device())
+    enrol(store, a_device("sn-0002"))
+    poison = a_judgement("sn-0002")
+    assert poison.last_seen is not None
+    unwritable = replace(poison.last_seen.clock, clock_ms=2**64 - 1)
+    poison = replace(poison, last_seen=replace(poison.last_seen, clock=unwritable))
+    together = threading.Event()
+    committer = GroupCommit(lambda group: store.record(group), lambda: None)
+
+    def first() -> Judgement:
+        assert together.wait(10)
+        return a_judgement()
+
+    honest, poisoned = committer.submit(first), committer.submit(lambda: poison)
+    later = committer.submit(lambda: a_judgement(seq=2, based_on=2))
+    together.set()
+
+    assert honest.result(10) == a_judgement()
+    with pytest.raises(OverflowError):
+        poisoned.result(10)
+    assert later.result(10) is not None
+    committer.close()
+
+
+def test_caller_that_went_away_does_not_end_the_writer(store: SqlStore) -> None:
+    enrol(store, a_device())
+    gone = threading.Event()
+
+    def slow() -> Judgement:
+        assert gone.wait(10)
+        return a_judgement()
+
+    committer = GroupCommit(store.record, lambda: None)
+    committer.submit(slow).cancel()
+    gone.set()
+
+    assert committer.submit(lambda: a_judgement(seq=2, based_on=2)).result(10) is not None
+    assert committer.alive
+    committer.close()
