@@ -34,6 +34,9 @@ NONCE_BYTES: Final = 8 + ENTROPY_BYTES + 32
 MIN_KEY_BYTES: Final = 32
 """An HMAC-SHA256 key below this is refused."""
 
+MAX_CLOCK_MS: Final = 2**63 - 1
+"""What a store can remember of a TPM's clock; TPM2_ClockSet lets a device's owner go beyond."""
+
 REPLICA_SKEW: Final = timedelta(seconds=5)
 """How far the clocks of two verifier replicas may stand apart."""
 
@@ -207,6 +210,14 @@ def prove_fresh(
             "the quote was made for another nonce or for other evidence parts than those sent",
             structure="TPMS_ATTEST",
         )
+    clock = bound.authentic.attest.clock
+    if clock.clock_ms > MAX_CLOCK_MS:
+        raise NotFresh(
+            RefusalCode.VALUE_OUT_OF_RANGE,
+            f"the TPM's clock stands at {clock.clock_ms} ms, which no powered time reaches: it was "
+            "set. Clear the TPM, then enrol the device again",
+            structure="TPMS_CLOCK_INFO",
+        )
     if last_seen is not None:
         if opened.issued_us is not None and opened.issued_us <= last_seen.issued_us:
             raise NotFresh(
@@ -215,7 +226,7 @@ def prove_fresh(
                 "ask for a new challenge",
                 structure="nonce",
             )
-        _require_clock_forward(bound.authentic.attest.clock, last_seen.clock)
+        _require_clock_forward(clock, last_seen.clock)
     return FreshQuote(bound=bound, opened=opened)
 
 

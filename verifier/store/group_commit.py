@@ -77,6 +77,8 @@ class GroupCommit:
             Unavailable: If too many are waiting.
         """
         future: Settled = Future()
+        # From here on it cannot be cancelled: a caller that goes away must not end a thread.
+        future.set_running_or_notify_cancel()
         try:
             self._undecided.put_nowait(_Undecided(finish, future))
         except queue.Full as error:
@@ -130,6 +132,11 @@ class GroupCommit:
         try:
             verdicts = self._record([item.judgement for item in group])
         except Exception as error:  # noqa: BLE001 - each caller gets it
+            if len(group) > 1 and not isinstance(error, Unavailable):
+                # One of them cannot be written; the others must not fail with it.
+                for item in group:
+                    self._commit((item,))
+                return
             for item in group:
                 item.future.set_exception(error)
             return

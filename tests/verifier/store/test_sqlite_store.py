@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect
 
+from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from tests.simulators.stored import a_device, a_judgement
 from tests.verifier.store.store_cases import StoreCases, enrol
 from verifier.errors import Unavailable
+from verifier.ports import Judgement
 from verifier.store.engine import make_engine
 from verifier.store.group_commit import GroupCommit
 from verifier.store.migrate import migrate, schema_state
@@ -136,27 +139,41 @@ def test_group_commit_passes_a_store_failure_on_and_lives(store: SqlStore) -> No
 
 def test_judgement_that_cannot_be_written_does_not_take_its_group_along(store: SqlStore) -> None:
     """Whatever one device makes unwritable, the devices that share its transaction are recorded."""
-    enrol(store, a_device())
-    enrol(store, a_device("sn-0002"))
-    poison = a_judgement("sn-0002")
-    assert poison.last_seen is not None
-    unwritable = replace(poison.last_seen.clock, clock_ms=2**64 - 1)
-    poison = replace(poison, last_seen=replace(poison.last_seen, clock=unwritable))
-    together = threading.Event()
-    committer = GroupCommit(lambda group: store.record(group), lambda: None)
+    for name in ("sn-0000", "sn-0001", "sn-0002"):
+        enrol(store, a_device(name))
+    begun, filled = threading.Event(), threading.Event()
+    sizes: list[int] = []
 
-    def first() -> Judgement:
-        assert together.wait(10)
-        return a_judgement()
+    def record(group: Sequence[Judgement]) -> Sequence[bool]:
+        sizes.append(len(group))
+        begun.set()
+        assert filled.wait(10)
+        return store.record(group)
 
-    honest, poisoned = committer.submit(first), committer.submit(lambda: poison)
-    later = committer.submit(lambda: a_judgement(seq=2, based_on=2))
-    together.set()
+    honest, unwritable = a_judgement("sn-0001"), a_judgement("sn-0002")
+    assert unwritable.last_seen is not None
+    clock = replace(unwritable.last_seen.clock, clock_ms=2**64 - 1)
+    unwritable = replace(unwritable, last_seen=replace(unwritable.last_seen, clock=clock))
+    committer = GroupCommit(record, lambda: None)
+    committer.submit(lambda: a_judgement("sn-0000"))
+    assert begun.wait(10)
+    answers = [committer.submit(lambda one=one: one) for one in (honest, unwritable)]  # type: ignore[misc]
+    last_decided = threading.Event()
 
-    assert honest.result(10) == a_judgement()
+    def last() -> Judgement:
+        last_decided.set()
+        return a_judgement("sn-0001", seq=2, based_on=2)
+
+    answers.append(committer.submit(last))
+    assert last_decided.wait(10)
+    filled.set()
+
+    assert answers[0].result(10) == honest
     with pytest.raises(OverflowError):
-        poisoned.result(10)
-    assert later.result(10) is not None
+        answers[1].result(10)
+    assert answers[2].result(10) is not None
+    assert max(sizes) > 1
+    assert [one.seq for one in store.history(DeviceId("sn-0001"))] == [2, 1]
     committer.close()
 
 
