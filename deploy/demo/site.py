@@ -14,6 +14,9 @@ from deploy.demo.processes import free_port, run
 
 DEVICES = ("edge-a", "edge-b")
 REFERENCE_SET = "supermicro-h12ssl"
+ACCESS_LIST = Path(__file__).parents[1] / "examples" / "mosquitto.acl"
+"""The access list that we ship is the one that the demo runs on."""
+
 LOG_ORIGIN = "a Supermicro H12SSL server that booted Ubuntu 20.04 (tests/data/README.md)"
 
 
@@ -108,18 +111,8 @@ key = "{key}"
         authorities.write_text(device_ca + self.service_ca.read_text())
         certificate, key = self.certificate("broker")
         access = folder / "access.acl"
-        access.write_text(
-            """pattern write att/v1/%u/status
-pattern write att/v1/query/%u/+/req
-pattern read att/v1/query/%u/res/#
-
-user service.verifier
-topic readwrite att/v1/#
-
-user service.observer
-topic read att/v1/#
-"""
-        )
+        access.write_text(ACCESS_LIST.read_text())
+        access.chmod(0o600)
         config = folder / "mosquitto.conf"
         config.write_text(
             f"""listener {self.mqtt_port} 127.0.0.1
