@@ -1,8 +1,11 @@
-"""The verified client certificate of a TLS connection, handed to the application.
+"""What uvicorn's protocol lacks: the client's certificate, and an end to a request's head.
 
 uvicorn does not give an application the client's certificate. This subclass of its protocol reads
 the DER once per connection, after the handshake has verified the chain, and puts it into the
 request's state. No header can forge it.
+
+Nor does it bound what comes before the application: a head may be of any length and take for ever.
+Here both end (RFC 6585, 5: 431; RFC 9110, 15.5.9: 408). Bodies are :mod:`verifier.api.limits`'.
 """
 
 from __future__ import annotations
@@ -24,9 +27,24 @@ STATE_KEY: Final = "client_certificate"
 FINGERPRINT_KEY: Final = "client_fingerprint"
 """Key in ``scope["state"]``: SHA-256 of the certificate, or None."""
 
+HEAD_BYTES: Final = 64 * 1024
+"""What may come beside a body: request line, headers, chunk sizes, trailers; and one read more."""
+
+HEAD_SECONDS: Final = 10.0
+"""From the connection, or the first byte of a request, to the end of its headers."""
+
+_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\n"
+_TOO_LONG: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+_NOTHING_FOLLOWS: Final = b"connection: close\r\ncontent-length: 0\r\n\r\n"
+
 
 class ClientCertificateProtocol(HttpToolsProtocol):
-    """httptools protocol that knows who is at the other end."""
+    """httptools protocol that knows who is at the other end, and waits for a head boundedly."""
+
+    _watch: asyncio.TimerHandle | None = None
+    _in_message = False
+    _beside_body = 0
+    _body = 0
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -40,6 +58,74 @@ class ClientCertificateProtocol(HttpToolsProtocol):
             STATE_KEY: der,
             FINGERPRINT_KEY: hashlib.sha256(der).digest() if der is not None else None,
         }
+        self._watch = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let the timer go with the connection."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        """Count what is not body, and see that somebody looks at the clock."""
+        self._beside_body += len(data)
+        super().data_received(data)
+        if self._beside_body > HEAD_BYTES + self._body:
+            self._end(_TOO_LONG)
+        elif not self._between_answers():
+            self._unwatch()  # A request is being served: its body has a deadline of its own.
+        elif self._in_message and self._watch is None:
+            self._watch = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+        elif not self._in_message and self._watch is None:
+            # Stray bytes between requests have ended the keep-alive timer: begin it again.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    @override
+    def on_message_begin(self) -> None:
+        """Count anew."""
+        self._in_message, self._beside_body, self._body = True, 0, 0
+        super().on_message_begin()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        """Tell the body from what surrounds it."""
+        self._beside_body -= len(body)
+        self._body += len(body)
+        super().on_body(body)
+
+    @override
+    def on_message_complete(self) -> None:
+        """The next byte begins another request."""
+        self._in_message = False
+        self._unwatch()
+        super().on_message_complete()
+
+    def _between_answers(self) -> bool:
+        # uvicorn's type does not say that there is none before the first request.
+        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _head_is_late(self) -> None:
+        self._end(_TOO_SLOW if self._in_message and self._body == 0 else b"")
+
+    def _end(self, status: bytes) -> None:
+        """Close; with a status if a request was begun and nothing was answered to it yet."""
+        self._unwatch()
+        if self.transport.is_closing():
+            return
+        if not self._between_answers():
+            self.transport.abort()
+            return
+        if status:
+            self.transport.write(status + _NOTHING_FOLLOWS)
+        self.transport.close()
 
 
 def tls_context(certificate: Path, key: Path, client_authorities: str) -> SSLContext:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import itertools
 import re
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
 from starlette.types import ASGIApp
 
 from attestation.errors import AttestationError
+from attestation.refusals import RefusalCode
 from verifier.api.client_certificate import FINGERPRINT_KEY
 from verifier.api.evidence import EVIDENCE_PATH, EvidenceDoor
 from verifier.api.limits import (
@@ -27,7 +31,7 @@ from verifier.api.limits import (
     read_body,
 )
 from verifier.api.problems import Problem, internal_problem, problem_of
-from verifier.errors import ServiceError
+from verifier.errors import NotAuthenticated, RateLimited, ServiceError
 from verifier.services.rate import RateLimiter
 from verifier.settings import LimitSettings
 from verifier.telemetry import Logger, Metrics
@@ -44,6 +48,15 @@ SECURITY_HEADERS: Final = (
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _DRAIN_BYTES: Final = 1024 * 1024
 _DRAIN_SECONDS: Final = 1.0
+AT_ONCE: Final = 16
+"""Requests with large bodies that one client may have under way: their memory is ours."""
+
+_SMALL_BODY: Final = 64 * 1024
+"""Enough for any JSON that a route takes."""
+
+_ENROLMENT_PATH: Final = "/enrol/v1/requests"
+_LARGE_BODIES: Final = frozenset({EVIDENCE_PATH, _ENROLMENT_PATH})
+_FREELY: Final = nullcontext()
 _JSON: Final = (b"content-type", b"application/json")
 _EMPTY_PATHS: Final = frozenset({"/health/live", "/health/ready"})
 
@@ -74,6 +87,7 @@ class Door:
         self._evidence = evidence
         self._limits = limits
         self._limiter = RateLimiter(per_second=limits.requests_per_s, burst=limits.burst)
+        self._open: Counter[bytes] = Counter()
         self._boot_id = boot_id
         self._numbers = itertools.count(1)
         self._metrics = metrics
@@ -87,16 +101,19 @@ class Door:
         request_id = self._request_id(scope)
         scope["state"]["request_id"] = request_id
         answer = _Answer(send, request_id)
-        body = CappedBody(receive, limit=self._limits.body_bytes, seconds=self._limits.body_seconds)
+        large = scope["path"] in _LARGE_BODIES and scope["method"] == "POST"
+        limit = self._limits.body_bytes if large else min(self._limits.body_bytes, _SMALL_BODY)
+        body = CappedBody(receive, limit=limit, seconds=self._limits.body_seconds)
         try:
             if scope["path"] not in _EMPTY_PATHS:
                 self._limiter.admit(_client(scope), time.monotonic())
-            check_length(scope, self._limits.body_bytes)
-            if scope["path"] == EVIDENCE_PATH and scope["method"] == "POST":
-                await answer.whole(200, [_JSON], await self._evidence.respond(scope, body))
-            else:
-                whole = _Replayed(await read_body(body), receive)
-                await self._app(scope, whole, answer.send)
+            with self._under_way(scope) if large else _FREELY:
+                check_length(scope, limit)
+                if large and scope["path"] == EVIDENCE_PATH:
+                    await answer.whole(200, [_JSON], await self._evidence.respond(scope, body))
+                else:
+                    whole = _Replayed(await read_body(body), receive)
+                    await self._app(scope, whole, answer.send)
         except BodyTooLarge as error:
             await self._too_large(answer, problem_of(error), receive)
         except (AttestationError, ServiceError) as error:
@@ -104,6 +121,30 @@ class Door:
         except Exception:  # noqa: BLE001 - the last place where a fault can be caught
             self._log.exception("request_failed", request_id=request_id, path=scope["path"])
             await self._refuse(answer, internal_problem(request_id))
+
+    @contextmanager
+    def _under_way(self, scope: Scope) -> Iterator[None]:
+        """Count a large request of a client while it lasts.
+
+        Raises:
+            NotAuthenticated: If the client has no certificate: then its body is not even read.
+            RateLimited: If it has ``AT_ONCE`` of them already.
+        """
+        client: bytes | None = scope["state"].get(FINGERPRINT_KEY)
+        if client is None:
+            raise NotAuthenticated(
+                RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
+                "this needs the device's certificate as TLS client certificate",
+            )
+        if self._open[client] >= AT_ONCE:
+            raise RateLimited(1.0)
+        self._open[client] += 1
+        try:
+            yield
+        finally:
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]
 
     async def _refuse(self, answer: _Answer, problem: Problem) -> None:
         self._metrics.refusals.labels(problem.code).inc()

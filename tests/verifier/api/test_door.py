@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -14,6 +15,9 @@ import pytest
 from attestation.wire.media_types import ENROLMENT, EVIDENCE
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite
+from verifier.api import client_certificate
+from verifier.api.client_certificate import HEAD_BYTES
+from verifier.api.door import AT_ONCE
 
 CAP = 6 * 1024 * 1024 + 64 * 1024
 
@@ -94,6 +98,135 @@ def test_body_that_does_not_arrive_is_given_up(site: VerifierSite, device: SiteD
     assert status == 400
     assert b"did not arrive within" in seen
     assert time.monotonic() - started < 8
+
+
+def test_head_that_never_ends_is_not_kept_in_memory(site: VerifierSite) -> None:
+    """A client without any credential sends one header line for ever."""
+    sent = 0
+    with raw_connection(site) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        connection.settimeout(10)
+        with contextlib.suppress(OSError):  # reset in the middle of a write: what is wanted
+            while sent < 16 * CAP:
+                connection.sendall(b"a" * 65_536)
+                sent += 65_536
+
+    assert sent < CAP
+
+
+def test_trailer_that_never_ends_is_not_kept_in_memory(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    sent = 0
+    with raw_connection(site, device) as connection:
+        connection.sendall(
+            head("/attest/v1/evidence", f"Content-Type: {EVIDENCE}", "Transfer-Encoding: chunked")
+            + b"1\r\nx\r\n0\r\nX-Long: "
+        )
+        connection.settimeout(10)
+        with contextlib.suppress(OSError):
+            while sent < 16 * CAP:
+                connection.sendall(b"a" * 65_536)
+                sent += 65_536
+
+    assert sent < CAP
+
+
+def test_head_that_is_too_long_is_answered_before_the_end(site: VerifierSite) -> None:
+    with raw_connection(site) as connection:
+        connection.sendall(head("/health/live", "X-Long: ")[:-4])
+        time.sleep(0.2)  # what comes with a request's first bytes is not counted
+        connection.sendall(b"a" * 2 * HEAD_BYTES)
+
+        assert connection.recv(4096).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /health/live HTTP/1.1\r\nX-Slow: a"])
+def test_connection_that_asks_nothing_is_not_held(
+    site: VerifierSite, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    """Slowloris: thousands of connections that never finish a request keep everybody else out."""
+    monkeypatch.setattr(client_certificate, "HEAD_SECONDS", 0.5)
+    with raw_connection(site) as connection:
+        connection.sendall(begun)
+        connection.settimeout(10)
+        started = time.monotonic()
+        seen = connection.recv(4096)
+
+    assert seen.startswith(b"HTTP/1.1 408 ") if begun else seen == b""
+    assert time.monotonic() - started < 5
+
+
+def test_connection_trickling_into_an_answered_request_is_not_held(
+    site: VerifierSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_certificate, "HEAD_SECONDS", 0.5)
+    with raw_connection(site) as connection:
+        connection.sendall(head("/access/v1/evaluation", "Content-Length: 60000") + b"{")
+        status, _ = read_head(connection)
+        started = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - started < 8:
+                connection.sendall(b" ")
+                time.sleep(0.1)
+
+    assert status in (400, 401)
+    assert time.monotonic() - started < 5
+
+
+def test_kept_alive_connection_outlives_the_time_for_a_head(
+    site: VerifierSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_certificate, "HEAD_SECONDS", 0.3)
+    client = site.client()
+
+    for _ in range(2):
+        assert client.get("/health/live").status == 200
+        time.sleep(0.8)
+    assert client.get("/health/live").status == 200
+
+
+@pytest.mark.parametrize("path", ["/access/v1/evaluation", "/health/live", "/nowhere"])
+def test_large_body_for_a_route_that_takes_none_is_refused_unread(
+    site: VerifierSite, path: str
+) -> None:
+    """Megabytes are for devices: a stranger's are not kept while it is found out who it is."""
+    with raw_connection(site) as connection:
+        connection.sendall(head(path, f"Content-Length: {CAP - 1}"))
+        status, seen = read_head(connection)
+
+    assert status == 413
+    assert b"too-large" in seen
+
+
+@pytest.mark.parametrize("path", ["/attest/v1/evidence", "/enrol/v1/requests"])
+def test_large_body_of_a_client_without_certificate_is_refused_unread(
+    site: VerifierSite, path: str
+) -> None:
+    with raw_connection(site) as connection:
+        connection.sendall(head(path, f"Content-Length: {CAP - 1}"))
+        status, seen = read_head(connection)
+
+    assert status == 401
+    assert b"client-certificate-required" in seen
+
+
+def test_one_client_holds_few_bodies_at_once(site: VerifierSite, device: SiteDevice) -> None:
+    """Each unfinished body is memory; a certificate is no licence to open hundreds."""
+    with contextlib.ExitStack() as stack:
+        begun = [stack.enter_context(raw_connection(site, device)) for _ in range(AT_ONCE)]
+        for connection in begun:
+            connection.sendall(
+                head("/attest/v1/evidence", f"Content-Type: {EVIDENCE}", "Content-Length: 9")
+            )
+        time.sleep(0.3)
+        one_more = device.client.post("/attest/v1/evidence", b"x", EVIDENCE)
+        for connection in begun:
+            read_head(connection)
+    afterwards = device.client.post("/attest/v1/evidence", b"x", EVIDENCE)
+
+    assert (one_more.status, one_more.json["code"]) == (429, "rate-limited")
+    assert afterwards.status == 400
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/nowhere", "/attest/v1/evidence"])
