@@ -84,11 +84,14 @@ def test_results_are_listed_newest_first(run: Run, device: SiteDevice) -> None:
     assert numbers == sorted(numbers, reverse=True)
 
 
-def test_revoked_device_is_listed_as_such(run: Run, site: VerifierSite) -> None:
-    other = site.device("SN-REVOKED")
+@pytest.mark.parametrize("words", [("devices", "revoke"), ("revoke",)])
+def test_revoked_device_is_listed_as_such(
+    run: Run, site: VerifierSite, words: tuple[str, ...]
+) -> None:
+    other = site.device(f"SN-REVOKED-{len(words)}")
     other.enrol()
 
-    code, _, _ = run("devices", "revoke", other.device_id, "--reason", "stolen")
+    code, _, _ = run(*words, other.device_id, "--reason", "stolen")
 
     assert code == 0
     assert f"{other.device_id}\trevoked" in run("devices", "list")[1]
