@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from attestation.refusals import RefusalCode
 
+_OUTWARD = "the verifier cannot use what it stands on; try again later. Its log says more"
+
 
 class ServiceError(Exception):
     """The service refuses or cannot.
@@ -32,6 +34,11 @@ class ServiceError(Exception):
         self.code = code
         self.reason = reason
         super().__init__(f"{code}: {reason}")
+
+    @property
+    def outward(self) -> str:
+        """The reason as strangers may read it: nothing of hosts, files and users of ours."""
+        return self.reason
 
 
 class RequestRefused(ServiceError):
@@ -71,9 +78,19 @@ class RateLimited(ServiceError):
 class Unavailable(ServiceError):
     """Something the service stands on cannot be reached; trying again later is right."""
 
+    @property
+    def outward(self) -> str:
+        """Only what is too much at once is the asker's business."""
+        return self.reason if self.code is RefusalCode.OVERLOADED else _OUTWARD
+
 
 class SettingsInvalid(ServiceError):
     """The configuration cannot be used."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(RefusalCode.SETTINGS_INVALID, reason)
+
+    @property
+    def outward(self) -> str:
+        """Which file is wrong is for whoever may read our log."""
+        return _OUTWARD

@@ -16,7 +16,7 @@ from verifier.api.access import ACCESS, Guard
 from verifier.api.devices_routes import devices_router
 from verifier.api.door import Door
 from verifier.api.evidence import EvidenceDoor
-from verifier.api.problems import Problem, internal_problem, problem_of
+from verifier.api.problems import Problem, Refusals, internal_problem
 from verifier.api.public_routes import public_router
 from verifier.api.reader_routes import reader_router
 from verifier.api.schemas import ProblemDocument
@@ -71,6 +71,7 @@ def build_routes(
     )
     app.state.guard = guard
     app.state.clock = services.clock
+    app.state.refusals = Refusals(metrics, logger("api"))
     for router in (
         devices_router(services, evidence),
         reader_router(services),
@@ -95,7 +96,8 @@ def _answer(request: Request, problem: Problem) -> Response:
 def _refusal(request: Request, error: Exception) -> Response:
     if not isinstance(error, AttestationError | ServiceError):
         return _fault(request, error)
-    return _answer(request, problem_of(error))
+    refusals: Refusals = request.app.state.refusals
+    return _answer(request, refusals.problem(error, request.state.request_id))
 
 
 def _http(request: Request, error: Exception) -> Response:
@@ -104,7 +106,8 @@ def _http(request: Request, error: Exception) -> Response:
     code = _CODES.get(status, RefusalCode.REQUEST_INVALID)
     if status == 404:  # noqa: PLR2004 - HTTP
         detail = f"there is nothing at {request.url.path[:120]!r}; /openapi.json lists all routes"
-    return _answer(request, Problem(status=status, code=code.value, detail=detail))
+    problem = Problem(status=status, code=code.value, detail=detail)
+    return _answer(request, request.app.state.refusals.counted(problem))
 
 
 def _invalid(request: Request, error: Exception) -> Response:
@@ -113,9 +116,8 @@ def _invalid(request: Request, error: Exception) -> Response:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         words = f"{place}: {first['msg']}"
-    return _answer(
-        request, Problem(status=400, code=RefusalCode.REQUEST_INVALID.value, detail=words[:300])
-    )
+    problem = Problem(status=400, code=RefusalCode.REQUEST_INVALID.value, detail=words[:300])
+    return _answer(request, request.app.state.refusals.counted(problem))
 
 
 def _fault(request: Request, _error: Exception) -> Response:

@@ -30,7 +30,7 @@ from verifier.api.limits import (
     drain,
     read_body,
 )
-from verifier.api.problems import Problem, internal_problem, problem_of
+from verifier.api.problems import Problem, Refusals, internal_problem
 from verifier.errors import NotAuthenticated, RateLimited, ServiceError
 from verifier.services.rate import RateLimiter
 from verifier.settings import LimitSettings
@@ -90,7 +90,7 @@ class Door:
         self._open: Counter[bytes] = Counter()
         self._boot_id = boot_id
         self._numbers = itertools.count(1)
-        self._metrics = metrics
+        self._refusals = Refusals(metrics, log)
         self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,12 +115,12 @@ class Door:
                     whole = _Replayed(await read_body(body), receive)
                     await self._app(scope, whole, answer.send)
         except BodyTooLarge as error:
-            await self._too_large(answer, problem_of(error), receive)
+            await self._too_large(answer, self._refusals.problem(error, request_id), receive)
         except (AttestationError, ServiceError) as error:
-            await self._refuse(answer, problem_of(error))
+            await self._refuse(answer, self._refusals.problem(error, request_id))
         except Exception:  # noqa: BLE001 - the last place where a fault can be caught
             self._log.exception("request_failed", request_id=request_id, path=scope["path"])
-            await self._refuse(answer, internal_problem(request_id))
+            await self._refuse(answer, self._refusals.counted(internal_problem(request_id)))
 
     @contextmanager
     def _under_way(self, scope: Scope) -> Iterator[None]:
@@ -147,7 +147,6 @@ class Door:
                 del self._open[client]
 
     async def _refuse(self, answer: _Answer, problem: Problem) -> None:
-        self._metrics.refusals.labels(problem.code).inc()
         if answer.started:
             return
         body = problem.body(answer.request_id)
@@ -155,7 +154,6 @@ class Door:
 
     async def _too_large(self, answer: _Answer, problem: Problem, receive: Receive) -> None:
         """Answer before the body is read, then let the client finish its sentence, boundedly."""
-        self._metrics.refusals.labels(problem.code).inc()
         if answer.started:
             return
         body = problem.body(answer.request_id)

@@ -27,8 +27,10 @@ from verifier.errors import (
     RateLimited,
     RequestRefused,
     ServiceError,
+    SettingsInvalid,
     Unavailable,
 )
+from verifier.telemetry import Logger, Metrics
 
 TITLES: Final = {
     400: "Request not understood",
@@ -119,7 +121,37 @@ def problem_of(error: AttestationError | ServiceError) -> Problem:
         headers = ((b"retry-after", b"2"),)
     elif isinstance(error, NotAuthenticated):
         headers = ((b"www-authenticate", b'Bearer realm="verifier"'),)
-    return Problem(status=status, code=error.code.value, detail=error.reason, headers=headers)
+    detail = error.outward if isinstance(error, ServiceError) else error.reason
+    return Problem(status=status, code=error.code.value, detail=detail, headers=headers)
+
+
+class Refusals:
+    """Every refusal is counted; those that somebody should know of are logged.
+
+    Args:
+        metrics: Counters.
+        log: Where troubles of ours and failed proofs of devices go.
+    """
+
+    def __init__(self, metrics: Metrics, log: Logger) -> None:
+        self._metrics = metrics
+        self._log = log
+
+    def counted(self, problem: Problem) -> Problem:
+        """Count a problem that is about to be answered, and return it."""
+        self._metrics.refusals.labels(problem.code).inc()
+        return problem
+
+    def problem(self, error: AttestationError | ServiceError, request_id: str) -> Problem:
+        """Return an error's problem, counted, and logged if it is news."""
+        code = error.code.value
+        if isinstance(error, Unavailable | SettingsInvalid):
+            self._log.warning(
+                "request_unserved", code=code, reason=error.reason, request_id=request_id
+            )
+        elif isinstance(error, VerificationError):
+            self._log.info("proof_refused", code=code, reason=error.reason, request_id=request_id)
+        return self.counted(problem_of(error))
 
 
 def internal_problem(request_id: str) -> Problem:

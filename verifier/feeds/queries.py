@@ -19,7 +19,7 @@ from attestation.errors import AttestationError
 from attestation.identity import device_id
 from attestation.refusals import RefusalCode
 from attestation.result import TrustTier
-from verifier.errors import RateLimited, ServiceError
+from verifier.errors import RateLimited, ServiceError, Unavailable
 from verifier.feeds.mqtt import Broker
 from verifier.feeds.topics import Query, Topics
 from verifier.ports import Clock
@@ -103,8 +103,12 @@ class QueryResponder:
             max_age_s = _max_age(payload)
             device = device_id(query.device)
             decision, _, newest = self._decisions.now(device, self._clock.now())
-        except (ServiceError, AttestationError) as error:
+        except AttestationError as error:
             return {"device": query.device, "error": error.code.value, "detail": error.reason}
+        except ServiceError as error:
+            if isinstance(error, Unavailable):
+                self._log.warning("query_unserved", code=error.code.value, reason=error.reason)
+            return {"device": query.device, "error": error.code.value, "detail": error.outward}
         if newest is None:
             detail = "; ".join(decision.reasons)
             known = RefusalCode.RESULT_ABSENT

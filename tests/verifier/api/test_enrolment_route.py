@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
@@ -105,6 +106,21 @@ def test_refused_enrolment_leaves_nothing_behind(
     assert (answer.status, answer.json["code"]) == (403, "evidence-not-acceptable")
     known = [record.hardware_serial for record in site.running.store.devices(limit=500)]
     assert device.tpm.serial not in known
+
+
+def test_refused_enrolment_is_counted_and_logged_with_its_reason(
+    site: VerifierSite, new_device: Callable[[], SiteDevice], capfd: pytest.CaptureFixture[str]
+) -> None:
+    device = new_device()
+    device.tamper()
+    device.enrol()
+
+    assert 'requests_refused_total{code="evidence-not-acceptable"}' in (
+        site.running.metrics.render().decode()
+    )
+    told = [line for line in "".join(capfd.readouterr()).splitlines() if "proof_refused" in line]
+    assert told
+    assert "evidence-not-acceptable" in told[0]
 
 
 def test_malformed_enrolment_is_a_400(new_device: Callable[[], SiteDevice]) -> None:

@@ -186,7 +186,7 @@ def test_certificate_of_an_older_enrolment_is_refused(
 
 
 def test_store_that_fails_is_a_503_and_never_a_result(
-    site: VerifierSite, device: SiteDevice
+    site: VerifierSite, device: SiteDevice, capfd: pytest.CaptureFixture[str]
 ) -> None:
     message = device.evidence(device.ask())
     store = site.running.store
@@ -196,4 +196,6 @@ def test_store_that_fails_is_a_503_and_never_a_result(
     assert answer.status == 503
     assert answer.json["code"] == "store-unavailable"
     assert "retry-after" in answer.headers
+    assert "locked" not in answer.json["detail"]  # the driver's words stay with us
+    assert "locked" in "".join(capfd.readouterr())
     assert device.submit(message).json["status"] == "warning"

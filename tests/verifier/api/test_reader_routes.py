@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.simulators.verifier_site import Client, SiteDevice, VerifierSite
+from verifier.api.public_routes import READY_S
 
 
 @pytest.fixture(scope="module")
@@ -161,15 +163,37 @@ def test_openapi_describes_problems_and_credentials(site: VerifierSite) -> None:
     assert "ProblemDocument" in document["components"]["schemas"]
 
 
-def test_ready_says_what_is_missing(site: VerifierSite) -> None:
+def test_ready_says_what_is_missing_in_codes_only(
+    site: VerifierSite, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Anyone may ask: which file or host is wrong is for whoever may read the log."""
     assert site.client().get("/health/ready").json == {"ready": True, "reasons": []}
     ring = site.folder / "keys" / "keyring.json"
     hidden = ring.with_name("hidden")
     ring.rename(hidden)
+    time.sleep(READY_S)
     try:
         answer = site.client().get("/health/ready")
     finally:
         hidden.rename(ring)
 
     assert answer.status == 503
-    assert answer.json["reasons"][0].startswith("settings-invalid")
+    assert answer.json == {"ready": False, "reasons": ["settings-invalid"]}
+    assert str(ring) in "".join(capfd.readouterr())
+    time.sleep(READY_S)
+    assert site.client().get("/health/ready").status == 200
+
+
+def test_asking_for_readiness_again_and_again_costs_nothing(site: VerifierSite) -> None:
+    """The route is open to all and not rate limited, so it must not work for each who asks."""
+    client = site.client()
+    client.get("/health/ready")
+    ring = site.folder / "keys" / "keyring.json"
+    hidden = ring.with_name("hidden")
+    ring.rename(hidden)
+    try:
+        seen = {client.get("/health/ready").status for _ in range(3)}
+    finally:
+        hidden.rename(ring)
+
+    assert seen == {200}
