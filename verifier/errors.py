@@ -17,6 +17,8 @@ Errors of evidence and proofs are ``attestation.errors``; these here are about d
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from attestation.refusals import RefusalCode
 
 _OUTWARD = "the verifier cannot use what it stands on; try again later. Its log says more"
@@ -79,6 +81,7 @@ class Unavailable(ServiceError):
     """Something the service stands on cannot be reached; trying again later is right."""
 
     @property
+    @override
     def outward(self) -> str:
         """Only what is too much at once is the asker's business."""
         return self.reason if self.code is RefusalCode.OVERLOADED else _OUTWARD
@@ -91,6 +94,7 @@ class SettingsInvalid(ServiceError):
         super().__init__(RefusalCode.SETTINGS_INVALID, reason)
 
     @property
+    @override
     def outward(self) -> str:
         """Which file is wrong is for whoever may read our log."""
         return _OUTWARD

@@ -212,6 +212,55 @@ def test_query_about_an_unknown_device_is_answered_with_its_code(
     assert "device-unknown" in document["detail"]
 
 
+def test_query_about_a_revoked_device_gives_no_signed_result_out(
+    site: VerifierSite, device: SiteDevice, mosquitto: Mosquitto
+) -> None:
+    """Its last result would still verify, and may say affirming for minutes."""
+    device.attest()
+    Devices(site.running.store).revoke(device.device_id, "stolen", datetime.now(UTC))
+    with listening(mosquitto, "dashboard") as dashboard:
+        dashboard.subscribe("att/v1/query/dashboard/res/#")
+        dashboard.ask("dashboard", "sn-0001", "att/v1/query/dashboard/res/1")
+        document = json.loads(dashboard.next().payload)
+
+    assert document["error"] == "device-revoked"
+    assert "ear" not in document
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"[" * 4000, b'{"max_age_s": 1' + b"0" * 400 + b"}", b'{"max_age_s": NaN}', b'"x"', b"\xff"],
+    ids=["deep", "huge", "nan", "text", "not-utf-8"],
+)
+def test_query_that_is_not_understood_is_answered_so(
+    site: VerifierSite, device: SiteDevice, mosquitto: Mosquitto, payload: bytes
+) -> None:
+    assert site.running.feeds is not None
+    assert site.running.feeds.broker.wait_connected(10)
+    with listening(mosquitto, "dashboard") as dashboard:
+        dashboard.subscribe("att/v1/query/dashboard/res/#")
+        dashboard.ask("dashboard", device.device_id, "att/v1/query/dashboard/res/1", payload)
+        document = json.loads(dashboard.next().payload)
+
+    assert document["error"] == "request-invalid"
+
+
+def test_acknowledged_answer_never_counts_for_a_result(
+    site: VerifierSite, device: SiteDevice, mosquitto: Mosquitto
+) -> None:
+    """Message numbers are used again: one kept from an answer would vouch for an unsent result."""
+    assert site.running.feeds is not None
+    broker = site.running.feeds.broker
+    assert broker.wait_connected(10)
+    with listening(mosquitto, "dashboard") as dashboard:
+        dashboard.subscribe("att/v1/query/dashboard/res/#")
+        dashboard.ask("dashboard", device.device_id, "att/v1/query/dashboard/res/1")
+        dashboard.next()
+    eventually(lambda: not broker.unsettled)
+
+    assert not broker.unclaimed
+
+
 def test_response_topic_of_another_is_never_written(
     site: VerifierSite, device: SiteDevice, mosquitto: Mosquitto
 ) -> None:

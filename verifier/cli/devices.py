@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -31,7 +32,12 @@ def list_devices(*, as_json: Json = False, after: str = "", limit: Limit = 1000)
     for record, newest in page:
         document = device_document(record, newest, at)
         rows.append(
-            (record.device, _state(record, newest), _decision(newest), document["enrolled_at"])
+            (
+                record.device,
+                _state(record, newest),
+                _decision_now(record, newest, at),
+                document["enrolled_at"],
+            )
         )
     output.say_table(("device", "status", "decision", "enrolled"), rows)
 
@@ -103,5 +109,12 @@ def _state(record: DeviceRecord, newest: StoredResult | None) -> str:
     return _status(newest) if newest else "none"
 
 
-def _decision(newest: StoredResult | None) -> str:
-    return "allow" if newest is not None and newest.allow else "deny"
+def _decision_now(record: DeviceRecord, newest: StoredResult | None, at: datetime) -> str:
+    """Return what the last decision is worth now: nothing once revoked or expired."""
+    if record.enrolment.revoked or newest is None or at >= newest.expires_at:
+        return "deny"
+    return _decision(newest)
+
+
+def _decision(result: StoredResult) -> str:
+    return "allow" if result.allow else "deny"

@@ -47,6 +47,7 @@ class Broker:
         self._acknowledged = threading.Condition()
         self._waiting: set[int] = set()
         self._early: set[int] = set()
+        self._answers: set[int] = set()
         self._refused: dict[int, str] = {}
         self._topics: dict[str, Arrived] = {}
         self._connected = threading.Event()
@@ -93,6 +94,18 @@ class Broker:
         """Wait until the broker is reached, at most ``seconds``."""
         return self._connected.wait(seconds)
 
+    @property
+    def unsettled(self) -> int:
+        """How many messages wait for the broker's acknowledgement."""
+        with self._acknowledged:
+            return len(self._waiting) + len(self._answers)
+
+    @property
+    def unclaimed(self) -> int:
+        """How many acknowledgements wait for :meth:`publish` to say what they are for."""
+        with self._acknowledged:
+            return len(self._early)
+
     def publish(self, topic: str, payload: bytes, properties: Properties, *, retain: bool) -> int:
         """Hand a message to the connection, QoS 1; returns its number for :meth:`settle`."""
         sent = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
@@ -116,7 +129,9 @@ class Broker:
         """Publish an answer, QoS 1, not retained; from the network thread, so without waiting."""
         sent = self._client.publish(topic, payload, qos=1, properties=properties)
         with self._acknowledged:
-            self._early.discard(sent.mid)
+            # Its acknowledgement comes later, on this thread. Numbers are used again: it must not
+            # be kept for a result that has not been sent yet.
+            self._answers.add(sent.mid)
 
     def _on_connect(
         self, client: paho.Client, _user: object, _flags: object, reason: ReasonCode, _props: object
@@ -145,6 +160,9 @@ class Broker:
     ) -> None:
         code = int(reason.value)
         with self._acknowledged:
+            if mid in self._answers:
+                self._answers.discard(mid)
+                return
             if code >= _FAILURES:
                 self._refused[mid] = str(reason)
                 self._log.error("mqtt_publish_refused", reason=str(reason))

@@ -30,6 +30,11 @@ from verifier.telemetry import Logger, Metrics
 MAX_QUERY_BYTES: Final = 4 * 1024
 MAX_CORRELATION_BYTES: Final = 256
 ANSWER_EXPIRY_S: Final = 60
+MAX_AGE_S: Final = 1e9
+"""Nobody waits for thirty years; NaN and numbers that no float holds are not below it either."""
+
+DROPS_LOGGED_PER_S: Final = 1.0
+"""Dropped queries are counted; of each kind so many are logged: a flood stays a number."""
 
 
 class QueryResponder:
@@ -61,6 +66,7 @@ class QueryResponder:
         self._decisions = decisions
         self._clock = clock
         self._rate = rate
+        self._drops = RateLimiter(per_second=DROPS_LOGGED_PER_S, burst=10)
         self._metrics = metrics
         self._log = log
 
@@ -96,13 +102,17 @@ class QueryResponder:
 
     def _drop(self, outcome: str, topic: str) -> None:
         self._metrics.queries.labels(outcome).inc()
+        try:
+            self._drops.admit(outcome, time.monotonic())
+        except RateLimited:
+            return
         self._log.warning("query_dropped", outcome=outcome, topic=topic[:160])
 
     def _answer(self, query: Query, payload: bytes) -> dict[str, object]:
         try:
             max_age_s = _max_age(payload)
             device = device_id(query.device)
-            decision, _, newest = self._decisions.now(device, self._clock.now())
+            decision, document, newest = self._decisions.now(device, self._clock.now())
         except AttestationError as error:
             return {"device": query.device, "error": error.code.value, "detail": error.reason}
         except ServiceError as error:
@@ -113,6 +123,11 @@ class QueryResponder:
             detail = "; ".join(decision.reasons)
             known = RefusalCode.RESULT_ABSENT
             return {"device": query.device, "error": known.value, "detail": detail}
+        if document.get("revoked") is not False:
+            # Its last result may still be affirming, signed and unexpired: it is not given out.
+            detail = "; ".join(decision.reasons)
+            revoked = RefusalCode.DEVICE_REVOKED
+            return {"device": query.device, "error": revoked.value, "detail": detail}
         age_s = max(0.0, (decision.at - newest.at).total_seconds())
         if max_age_s is not None and age_s > max_age_s:
             return {
@@ -144,7 +159,7 @@ def _max_age(payload: bytes) -> float | None:
         return None
     try:
         asked = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _not_understood("it is not JSON") from error
     if not isinstance(asked, dict):
         raise _not_understood("it is not a JSON object")
@@ -153,7 +168,7 @@ def _max_age(payload: bytes) -> float | None:
     age = asked.get("max_age_s")
     if age is None:
         return None
-    if isinstance(age, bool) or not isinstance(age, int | float) or age < 0:
+    if isinstance(age, bool) or not isinstance(age, int | float) or not 0 <= age < MAX_AGE_S:
         raise _not_understood("max_age_s must be a number of seconds")
     return float(age)
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,21 @@ def test_revoked_device_is_listed_as_such(
     assert code == 0
     assert f"{other.device_id}\trevoked" in run("devices", "list")[1]
     assert other.client.post("/attest/v1/challenges").json["code"] == "device-revoked"
+
+
+def test_list_shows_no_revoked_device_as_allowed(run: Run, site: VerifierSite) -> None:
+    """What was decided before the revocation is not what is decided now."""
+    other = site.device("SN-FALLEN")
+    other.enrol()
+    run("reference-values", "learn", "--device", other.device_id, "--name", "fallen")
+    while not other.attest().json["allow"]:
+        time.sleep(0.1)
+    before = run("devices", "list")[1]
+    run("revoke", other.device_id, "--reason", "stolen")
+    run("reference-values", "remove", "fallen")
+
+    assert f"{other.device_id}\taffirming\tallow" in before
+    assert f"{other.device_id}\trevoked\tdeny" in run("devices", "list")[1]
 
 
 def test_reference_values_are_learnt_exported_imported_and_removed(
