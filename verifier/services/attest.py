@@ -25,18 +25,28 @@ from verifier.appraisal.measured_state import attach_log
 from verifier.appraisal.policy import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.endorsement.trust_anchors import TrustAnchors
-from verifier.errors import Conflict
+from verifier.errors import Conflict, RateLimited
 from verifier.ports import DeviceReader, DeviceRecord, Judgement, ResultSigner, StoredResult
 from verifier.services.challenge import Challenges, Nonces
 from verifier.services.decisions import Decisions
 from verifier.services.devices import DeviceCache
+from verifier.services.rate import RateLimiter
 from verifier.services.reference_values import ReferenceShelf
 
 MAX_ATTEMPTS: Final = 4
 """How often evidence is judged again because the device's row moved on meanwhile."""
 
+LOGS_KEPT_PER_S: Final = 4 / 86_400
+LOGS_KEPT_AT_ONCE: Final = 8
+"""New firmware logs stored for one device: an honest one has a new log after an update. A log can
+be varied without end in events that no PCR holds, and each would stay in the store for good."""
+
 _STATE_STEP: Final = 3
 """Index of the step that proves the log."""
+
+
+class LogNotInMemory(Exception):
+    """The log must be read from the store and replayed: not a work for an event loop."""
 
 
 class Recorder(Protocol):
@@ -118,19 +128,24 @@ class Attest:
         self._lifetime = lifetime
         self._decisions = decisions
         self._challenges = challenges
+        self._logs_kept = RateLimiter(per_second=LOGS_KEPT_PER_S, burst=LOGS_KEPT_AT_ONCE)
 
-    def judge(self, record: DeviceRecord, message: bytes, at: datetime) -> Draft:
+    def judge(
+        self, record: DeviceRecord, message: bytes, at: datetime, *, from_memory: bool = False
+    ) -> Draft:
         """Appraise one evidence message and sign the result.
 
         Args:
             record: The device that is at the other end of the connection.
             message: The evidence as received.
             at: Now.
+            from_memory: Rather give up than ask the store.
 
         Raises:
             InputError: If the message is malformed; ``log-unknown`` if the log must be sent whole.
+            LogNotInMemory: If ``from_memory``, and the log's replay is not.
         """
-        evidence = self._with_log(decode_evidence(message))
+        evidence = self._with_log(decode_evidence(message), from_memory=from_memory)
         result = appraise(
             evidence,
             challenge=self._nonces.current(),
@@ -154,10 +169,7 @@ class Attest:
         """Sign a result and put a draft together."""
         expires_at = at + self._lifetime
         claims = encode_ear(result, verifier=self._identity, issued_at=at, expires_at=expires_at)
-        log = evidence.firmware_log
-        new_log = None
-        if log is not None and log.content is not None and _log_proven(result):
-            new_log = (log.digest, log.content)
+        new_log = self._new_log(record, result, evidence) if _log_proven(result) else None
         return Draft(
             record=record,
             result=result,
@@ -242,13 +254,28 @@ class Attest:
             record = self._devices.by_certificate(certificate, at, fresh=True)
         raise moved_on(record)
 
-    def _with_log(self, evidence: Evidence) -> Evidence:
+    def _new_log(
+        self, record: DeviceRecord, result: AttestationResult, evidence: Evidence
+    ) -> tuple[bytes, bytes] | None:
+        """Return the proven log that was sent whole, unless its device sends too many."""
+        log = evidence.firmware_log
+        if log is None or log.content is None:
+            return None
+        try:
+            self._logs_kept.admit(record.device, result.at.timestamp())
+        except RateLimited:
+            return None
+        return log.digest, log.content
+
+    def _with_log(self, evidence: Evidence, *, from_memory: bool) -> Evidence:
         """Put in the log that only a digest was sent of, unless its replay is in memory."""
         log = evidence.firmware_log
         if log is None or log.content is not None:
             return evidence
         if self._replays.get(log.digest, self._banks) is not None:
             return evidence
+        if from_memory:
+            raise LogNotInMemory
         content = self._store.firmware_log(log.digest)
         return evidence if content is None else attach_log(evidence, content)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
+from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from attestation.wire.ear import verify_ear_jwt
 from attestation.wire.media_types import EVIDENCE
+from tests.simulators.firmware_log import NO_ACTION, agile_event
 from tests.simulators.verifier_site import Answer, SiteDevice, VerifierSite, boot_log
+from verifier.appraisal.replay_cache import ReplayCache
+from verifier.services.attest import LOGS_KEPT_AT_ONCE, LogNotInMemory
 from verifier.services.devices import Devices
 from verifier.services.reference_values import ReferenceValues
 
@@ -65,6 +70,39 @@ def test_known_log_may_be_sent_as_a_digest(device: SiteDevice) -> None:
 
     assert len(short) < len(whole)
     assert device.submit(short).json["status"] == first.json["status"]
+
+
+def test_log_that_must_be_replayed_first_is_not_judged_on_the_event_loop(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    """A digest may name megabytes: while they are replayed, nobody else would be answered."""
+    assert device.attest().json["log_known"]
+    attest = site.running.services.attest
+    record = site.running.store.device(DeviceId(device.device_id))
+    assert record is not None
+    message = device.evidence(device.ask())
+    attest._replays = ReplayCache()
+
+    with pytest.raises(LogNotInMemory):
+        attest.judge(record, message, datetime.now(UTC), from_memory=True)
+    assert device.submit(message).json["status"] == "warning"
+
+
+def test_device_that_varies_its_log_does_not_fill_the_store(
+    site: VerifierSite, new_device: Callable[[], SiteDevice]
+) -> None:
+    """Events that extend nothing can hold anything: every variant replays to the same PCRs."""
+    device = new_device()
+    device.enrol()
+    variants = [boot_log() + agile_event(0, NO_ACTION, b"%d" % n) for n in range(12)]
+    statuses = set()
+    for log in variants:
+        device.log, device.log_known = log, False
+        statuses.add(device.attest().json["status"])
+
+    kept = [site.running.store.firmware_log(hashlib.sha256(log).digest()) for log in variants]
+    assert statuses == {"warning"}
+    assert 0 < sum(log is not None for log in kept) <= LOGS_KEPT_AT_ONCE
 
 
 def test_unknown_log_digest_is_asked_for_whole(device: SiteDevice) -> None:
