@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from attestation.errors import MalformedInput
+from attestation.limits import MAX_DEVICE_ID_CHARS
 from attestation.result import TrustTier
 from verifier.api.documents import device_document, moment, result_document
 from verifier.api.routing import PROBLEMS, GuardedRoute
@@ -23,6 +24,8 @@ from verifier.services.devices import unknown_device
 from verifier.services.suite import Services
 
 Limit = Annotated[int, Query(ge=1, le=500)]
+After = Annotated[str, Query(max_length=MAX_DEVICE_ID_CHARS, pattern="^[a-z0-9-]*$")]
+Before = Annotated[int, Query(ge=0, le=2**63 - 1)]
 
 
 def reader_router(services: Services) -> APIRouter:
@@ -40,7 +43,7 @@ def _results(router: APIRouter, services: Services) -> None:
         tags=["results"],
         summary="Devices with their newest results, page by page",
     )
-    def devices(after: str = "", limit: Limit = 100) -> JSONResponse:
+    def devices(after: After = "", limit: Limit = 100) -> JSONResponse:
         """List devices in order of id."""
         at = services.clock.now()
         page = services.devices.page(after=after, limit=limit)
@@ -65,7 +68,7 @@ def _results(router: APIRouter, services: Services) -> None:
         tags=["results"],
         summary="Results of one device, newest first",
     )
-    def history(device_id: str, before: int = 0, limit: Limit = 100) -> JSONResponse:
+    def history(device_id: str, before: Before = 0, limit: Limit = 100) -> JSONResponse:
         """List the results of one device."""
         at = services.clock.now()
         found = services.devices.history(device_id, before=before, limit=limit)

@@ -76,10 +76,12 @@ def read_file(path: Path) -> bytes:
 def _write(path: Path, content: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.new")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
         try:
             os.fchmod(descriptor, mode)
-            os.write(descriptor, content)
+            view = memoryview(content)
+            while view:  # A full disk takes a part, and says so only at the next write.
+                view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

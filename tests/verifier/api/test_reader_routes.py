@@ -86,6 +86,16 @@ def test_wrong_page_size_is_a_400(reader: Client, query: str) -> None:
     assert (answer.status, answer.json["code"]) == (400, "request-invalid")
 
 
+@pytest.mark.parametrize("path", ["devices?after=%00", "devices/{id}/history?before=" + "9" * 30])
+def test_page_that_no_store_understands_is_a_400(
+    reader: Client, device: SiteDevice, path: str
+) -> None:
+    """SQLite has no such numbers, PostgreSQL no such text: neither is a fault of ours."""
+    answer = reader.get("/results/v1/" + path.format(id=device.device_id))
+
+    assert (answer.status, answer.json["code"]) == (400, "request-invalid")
+
+
 def test_decision_follows_the_evidence(reader: Client, good: SiteDevice) -> None:
     path = f"/decisions/v1/devices/{good.device_id}"
     before = reader.get(path).json

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from attestation.errors import SignatureInvalid
 from attestation.wire.ear import verify_ear_jwt
 from verifier.errors import SettingsInvalid
 from verifier.keys.authority import DEVICE_CA, load_authority
-from verifier.keys.files import check_directory
+from verifier.keys.files import check_directory, write_secret
 from verifier.keys.ring import KeyRing, KeyState
 from verifier.keys.setup import initialise
 from verifier.sources import SystemEntropy
@@ -151,3 +153,21 @@ def test_foreign_key_beside_a_ca_certificate_is_refused(directory: Path) -> None
 
     with pytest.raises(SettingsInvalid, match="not the certificate of"):
         load_authority(directory, DEVICE_CA)
+
+
+def test_key_file_that_the_disk_takes_only_half_of_is_never_put_in_place(tmp_path: Path) -> None:
+    """A full disk takes what fits and says nothing until it is asked again."""
+    place = tmp_path / "keyring.json"
+    write_secret(place, b"old ring")
+    script = (
+        "import resource, sys; from pathlib import Path; from verifier.keys.files import *\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "write_secret(Path(sys.argv[1]), bytes(6000))"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(place)], capture_output=True, text=True, check=False
+    )
+
+    assert "state-unwritable" in ended.stderr
+    assert place.read_bytes() == b"old ring"
