@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -152,7 +153,12 @@ def _require_pair(leaf: x509.Certificate, spki_der: bytes) -> None:
         raise TlsSeamUnusable("the TPM's public key is not a SubjectPublicKeyInfo") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise TlsSeamUnusable("the TPM's key is not an elliptic curve key; TLS here needs one")
-    shown = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    try:
+        shown = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateUnusable(
+            RefusalCode.CERTIFICATE_MALFORMED, f"the certificate's key cannot be read: {error}"
+        ) from error
     if shown != key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
         raise CertificateUnusable(
             RefusalCode.CERTIFICATE_KEY_MISMATCH,

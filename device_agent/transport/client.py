@@ -36,6 +36,9 @@ _JSON: Final = {"Accept": f"application/json, {media_types.PROBLEM}"}
 _MOST_REASON_CHARS: Final = 500
 _MOST_REASONS: Final = 64
 _MOST_NONCE_BYTES: Final = 64
+_MOST_TEXT_CHARS: Final = 128 * 1024
+"""A signed result and a certificate chain have a few thousand; the state file holds both."""
+
 _DEFAULT_PORT: Final = 443
 _OK: Final = range(200, 300)
 _SERVER_FAULT: Final = 500
@@ -230,9 +233,10 @@ def _strange(what: str) -> VerifierUnreachable:
 
 
 def _text(document: Mapping[str, object], key: str) -> str:
+    """Return a text that fits into the state file and can be written anywhere."""
     value = document.get(key)
-    if not isinstance(value, str):
-        raise _strange(f"has no text {key!r}")
+    if not isinstance(value, str) or not value.isascii() or len(value) > _MOST_TEXT_CHARS:
+        raise _strange(f"has no ASCII text {key!r} of at most {_MOST_TEXT_CHARS} characters")
     return value
 
 

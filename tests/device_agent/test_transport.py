@@ -321,6 +321,25 @@ def test_an_answer_that_is_no_verifiers_is_unreachable(
         client(url, ca_file).challenge()
 
 
+@pytest.mark.parametrize("chain", ["\\ud800", "\u00fc", "A" * 600_000])
+def test_a_certificate_that_cannot_be_kept_is_no_verifiers_answer(
+    simulator: VerifierSimulator, tmp_path: Path, ca_file: str, chain: str
+) -> None:
+    """It would end the daemon, or make its own state file unreadable to it."""
+    answer = f"""{{"device_id": "sn-1", "not_after": "2030-01-01T00:00:00Z",
+        "certificate_chain_pem": "{chain}", "result": ""}}"""
+
+    def script(tls: ssl.SSLSocket) -> None:
+        tls.sendall(http(answer.encode()))
+        tls.recv(65536)  # the request's body, so that closing does not cut our answer off
+
+    with (
+        tls_server(simulator, tmp_path, script) as url,
+        pytest.raises(VerifierUnreachable, match="certificate_chain_pem"),
+    ):
+        client(url, ca_file).enrol(b"request")
+
+
 def test_a_refusal_without_words_is_a_refusal(
     simulator: VerifierSimulator, tmp_path: Path, ca_file: str
 ) -> None:

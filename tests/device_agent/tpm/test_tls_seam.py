@@ -192,6 +192,27 @@ def test_a_chain_that_is_no_certificate_is_refused(
     assert refused.value.code is RefusalCode.CERTIFICATE_MALFORMED
 
 
+@pytest.mark.parametrize(
+    ("known", "unknown"),
+    [("2a8648ce3d030107", "2a8648ce3d030177"), ("06072a8648ce3d0201", "06072a8648ce3d0277")],
+    ids=["curve", "kind of key"],
+)
+def test_a_certificate_whose_key_nobody_knows_is_refused(
+    site: Site, key: ec.EllipticCurvePrivateKey, known: str, unknown: str
+) -> None:
+    """A verifier that sends one must not end the daemon."""
+    der = site.leaf("leaf", key).public_bytes(Encoding.DER)
+    strange = der.replace(bytes.fromhex(known), bytes.fromhex(unknown))
+    with pytest.raises(CertificateUnusable) as refused:
+        use_tpm_key(
+            site.context(ssl.PROTOCOL_TLS_CLIENT),
+            certificate_chain_pem=ssl.DER_cert_to_PEM_cert(strange),
+            spki_der=spki(key),
+            sign_digest=functools.partial(in_software, key),
+        )
+    assert refused.value.code is RefusalCode.CERTIFICATE_MALFORMED
+
+
 def test_a_chain_without_end_is_refused(site: Site, key: ec.EllipticCurvePrivateKey) -> None:
     with pytest.raises(CertificateUnusable, match="7 certificates, at most 6"):
         use_tpm_key(
