@@ -198,12 +198,12 @@ def require_id_free(accepted: AcceptedEnrolment, existing: Enrolment | None) -> 
         raise IdentityMismatch(
             RefusalCode.DEVICE_ID_TAKEN,
             f"device id {accepted.device} belongs to a device with another attestation key. "
-            "If its TPM was replaced, revoke and remove the old device first",
+            "A replaced TPM is another device: its maker must give it a serial number of its own",
         )
     if existing.revoked:
         raise IdentityMismatch(
             RefusalCode.DEVICE_REVOKED,
-            f"device {accepted.device} was revoked; an operator must allow it again first",
+            f"device {accepted.device} was revoked and stays so; no command takes that back",
         )
 
 
