@@ -40,7 +40,7 @@ def decisions() -> Iterator[Line]:
     engine = RegoEngine(rego)
 
     def one() -> bool:
-        document = pdp_document(facts, result, at, lifetime=timedelta(minutes=5), seq=1)
+        document = pdp_document(facts, result, at, expires_at=at + timedelta(minutes=5), seq=1)
         return decide(engine, document, at).allow
 
     if not one():

@@ -111,6 +111,11 @@ class Verifier:
         self.boot_id = self.entropy.take(4).hex()
         self.policy = load_appraisal_policy(settings)
         self.lifetime = result_lifetime(settings, self.policy)
+        if nonce_ttl(settings, self.policy) >= self.lifetime:
+            raise SettingsInvalid(
+                "policy.nonce_ttl_s must be below results.lifetime_s: a result is believed from "
+                "when its nonce was issued"
+            )
         self.ring = KeyRing(self._directory)
         self.anchors = load_anchors(settings)
         self.device_ca = load_authority(self._directory, DEVICE_CA)
@@ -118,7 +123,6 @@ class Verifier:
         self.decisions = Decisions(
             store=self.store,
             engine=load_engine(settings),
-            lifetime=self.lifetime,
             trust_domain=settings.trust.trust_domain,
         )
         self.feeds = self._wire_feeds() if settings.mqtt.host else None

@@ -82,7 +82,8 @@ class PolicySettings:
         appraisal: A packaged policy's name (``linux-server``, ``development``) or a TOML file.
         rego: A Rego file for decisions; empty takes the packaged one.
         allow_warning: Whether the packaged decision policy allows devices that are *warning*.
-        nonce_ttl_s: Seconds a challenge lives; 0 takes the appraisal policy's own value.
+        nonce_ttl_s: Seconds a challenge lives; 0 takes the appraisal policy's own value. Must be
+            below the results' lifetime.
     """
 
     appraisal: str = "linux-server"

@@ -240,6 +240,11 @@ def mark_seen(fresh_clock: TpmClock, nonce: bytes) -> LastSeen:
     return LastSeen(clock=fresh_clock, issued_us=int.from_bytes(nonce[:8], "big"))
 
 
+def issued_at(nonce: bytes) -> datetime:
+    """Return when a nonce of :class:`NonceAuthority` was issued (aware, UTC)."""
+    return _EPOCH + int.from_bytes(nonce[:8], "big") * _MICROSECOND
+
+
 def _tag(key: bytes, head: bytes, subject: str) -> bytes:
     return hmac.digest(key, NONCE_DOMAIN + head + subject.encode(), "sha256")
 

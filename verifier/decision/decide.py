@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from attestation.identity import DeviceId
@@ -80,7 +80,7 @@ def pdp_document(
     result: AttestationResult | None,
     at: datetime,
     *,
-    lifetime: timedelta,
+    expires_at: datetime | None,
     seq: int,
 ) -> JsonObject:
     """Return the PDP document of one device.
@@ -89,7 +89,7 @@ def pdp_document(
         facts: What is known of the device.
         result: Its last attestation result; None if there is none.
         at: Now (aware); becomes ``now`` in epoch seconds.
-        lifetime: How long a result may be relied on: the appraisal policy's.
+        expires_at: Until when the result may be relied on; None if there is none.
         seq: Strictly increasing per device.
     """
     identifiers: JsonObject = {
@@ -110,12 +110,12 @@ def pdp_document(
         "now": int(at.timestamp()),
         "seq": seq,
     }
-    if result is not None:
-        document["posture"] = _posture(result, at, lifetime)
+    if result is not None and expires_at is not None:
+        document["posture"] = _posture(result, at, expires_at)
     return document
 
 
-def _posture(result: AttestationResult, at: datetime, lifetime: timedelta) -> JsonObject:
+def _posture(result: AttestationResult, at: datetime, expires_at: datetime) -> JsonObject:
     vector: dict[str, JsonValue] = dict(result.vector.as_claims())
     reasons: list[JsonValue] = list(result.reasons)
     return {
@@ -124,7 +124,7 @@ def _posture(result: AttestationResult, at: datetime, lifetime: timedelta) -> Js
         "policy_ids": [result.policy_id],
         "reference_set": result.reference_set,
         "iat": int(result.at.timestamp()),
-        "exp": int((result.at + lifetime).timestamp()),
+        "exp": int(expires_at.timestamp()),
         "age_s": max(0, int((at - result.at).total_seconds())),
         "reasons": reasons,
     }

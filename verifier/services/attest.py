@@ -20,7 +20,7 @@ from attestation.result import AttestationResult, StepVerdict, TrustTier
 from attestation.wire.ear import VerifierIdentity, encode_ear
 from attestation.wire.evidence_codec import decode_evidence
 from verifier.appraisal.appraise import appraise
-from verifier.appraisal.freshness import mark_seen
+from verifier.appraisal.freshness import issued_at, mark_seen
 from verifier.appraisal.measured_state import attach_log
 from verifier.appraisal.policy import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
@@ -40,6 +40,9 @@ LOGS_KEPT_PER_S: Final = 4 / 86_400
 LOGS_KEPT_AT_ONCE: Final = 8
 """New firmware logs stored for one device: an honest one has a new log after an update. A log can
 be varied without end in events that no PCR holds, and each would stay in the store for good."""
+
+SHORTEST_LIFETIME: Final = timedelta(seconds=1)
+"""A result ends after it begins (JWT), even when its nonce was as old as it may be."""
 
 _STATE_STEP: Final = 3
 """Index of the step that proves the log."""
@@ -167,7 +170,7 @@ class Attest:
         at: datetime,
     ) -> Draft:
         """Sign a result and put a draft together."""
-        expires_at = at + self._lifetime
+        expires_at = self._expiry(result, at)
         claims = encode_ear(result, verifier=self._identity, issued_at=at, expires_at=expires_at)
         new_log = self._new_log(record, result, evidence) if _log_proven(result) else None
         return Draft(
@@ -179,14 +182,24 @@ class Attest:
             new_log=new_log,
         )
 
+    def _expiry(self, result: AttestationResult, at: datetime) -> datetime:
+        """Return until when a result is believed, counted from when its nonce was issued.
+
+        A quote is as old as its nonce may be: a device that quotes in a good boot and hands the
+        quote in after a bad one gains nothing that the lifetime does not already allow.
+        """
+        began = issued_at(result.nonce) if result.nonce else at
+        return max(began + self._lifetime, at + SHORTEST_LIFETIME)
+
     def finish(self, draft: Draft) -> Judgement:
         """Decide, and return everything that is to be written."""
         result, record = draft.result, draft.record
-        decision = self._decisions.on_result(record, result, record.seq + 1, result.at)
+        seq = record.seq + 1
+        decision = self._decisions.on_result(record, result, seq, result.at, draft.expires_at)
         last_seen = mark_seen(result.clock, result.nonce) if result.clock is not None else None
         stored = StoredResult(
             device=record.device,
-            seq=record.seq + 1,
+            seq=seq,
             at=result.at,
             expires_at=draft.expires_at,
             status=int(result.status),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from attestation.identity import DeviceId, device_id
 from attestation.result import AttestationResult, Claim, Finding, TrustVector
@@ -18,7 +18,6 @@ class Decisions:
     Args:
         store: Where devices and results are.
         engine: The loaded decision policy.
-        lifetime: How long a result is believed.
         trust_domain: SPIFFE trust domain of issued identities.
     """
 
@@ -27,19 +26,23 @@ class Decisions:
         *,
         store: DeviceReader,
         engine: PolicyEngine,
-        lifetime: timedelta,
         trust_domain: str,
     ) -> None:
         self._store = store
         self._engine = engine
-        self._lifetime = lifetime
         self._trust_domain = trust_domain
 
     def on_result(
-        self, record: DeviceRecord, result: AttestationResult, seq: int, at: datetime
+        self,
+        record: DeviceRecord,
+        result: AttestationResult,
+        seq: int,
+        at: datetime,
+        expires_at: datetime,
     ) -> Decision:
-        """Decide on a result that was just made."""
-        return decide(self._engine, self._document(record, result, seq, at), at)
+        """Decide on a result that was just made and will be believed until ``expires_at``."""
+        document = self._document(record, result, seq, at, expires_at)
+        return decide(self._engine, document, at)
 
     def now(self, name: str, at: datetime) -> tuple[Decision, JsonObject, StoredResult | None]:
         """Decide on a device as the store knows it now.
@@ -53,11 +56,17 @@ class Decisions:
         if record is None:
             return absent(at), {}, None
         newest = self._store.newest_result(device)
-        document = self._document(record, as_result(newest) if newest else None, record.seq, at)
+        result, expires_at = (as_result(newest), newest.expires_at) if newest else (None, None)
+        document = self._document(record, result, record.seq, at, expires_at)
         return decide(self._engine, document, at), document, newest
 
     def _document(
-        self, record: DeviceRecord, result: AttestationResult | None, seq: int, at: datetime
+        self,
+        record: DeviceRecord,
+        result: AttestationResult | None,
+        seq: int,
+        at: datetime,
+        expires_at: datetime | None,
     ) -> JsonObject:
         facts = DeviceFacts(
             device=record.device,
@@ -68,7 +77,7 @@ class Decisions:
             spiffe_id=spiffe_id(self._trust_domain, record.device),
             device_class=record.enrolment.device_class,
         )
-        return pdp_document(facts, result, at, lifetime=self._lifetime, seq=seq)
+        return pdp_document(facts, result, at, expires_at=expires_at, seq=seq)
 
 
 def as_result(stored: StoredResult) -> AttestationResult:

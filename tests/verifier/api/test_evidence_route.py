@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -33,6 +33,29 @@ def test_answer_holds_a_result_signed_by_a_published_key(
 
     assert set(ear.submods) == {device.device_id}
     assert ear.status.label == answer["status"] == "warning"
+
+
+def test_quote_held_back_gains_no_belief_beyond_its_nonces_lifetime(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    """A quote of a good boot, kept while a bad one runs, is believed from when its nonce began."""
+    held_back = 1.5
+    message = device.evidence(device.ask())
+    threading.Event().wait(held_back)
+
+    answer = device.submit(message).json
+
+    keys = site.client().get("/.well-known/jwks.json").json
+    ear = verify_ear_jwt(answer["result"], keys, at=datetime.now(UTC))
+    believed = ear.expires_at - ear.issued_at
+    assert believed <= site.running.lifetime - timedelta(seconds=1)
+    assert believed > site.running.lifetime - timedelta(seconds=10)
+    newest = site.running.store.newest_result(DeviceId(device.device_id))
+    decision = site.client(token=site.token(name="held")).get(
+        f"/decisions/v1/devices/{device.device_id}"
+    )
+    assert decision.status == 200
+    assert newest.expires_at - newest.at <= site.running.lifetime - timedelta(seconds=held_back)
 
 
 def test_device_like_the_golden_one_is_affirming_and_allowed(

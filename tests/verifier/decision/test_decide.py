@@ -55,7 +55,8 @@ def document(
     result: AttestationResult | None, *, age_s: float = 1, facts: DeviceFacts = FACTS
 ) -> JsonObject:
     at = NOW + timedelta(seconds=age_s)
-    return pdp_document(facts, result, at, lifetime=timedelta(minutes=5), seq=7)
+    expires_at = result.at + timedelta(minutes=5) if result is not None else None
+    return pdp_document(facts, result, at, expires_at=expires_at, seq=7)
 
 
 def warned(result: AttestationResult) -> AttestationResult:

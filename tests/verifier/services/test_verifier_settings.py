@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.verifier_site import VerifierSite
 from verifier.errors import SettingsInvalid
 from verifier.settings import Settings, defaults_as_toml, load_settings
 
@@ -82,3 +84,11 @@ def test_example_file_shows_every_default() -> None:
     assert defaults_as_toml() in shown
     assert load_settings(uncommented, "example", {}) == Settings()
     assert tomllib.loads(shown).keys() == tomllib.loads(uncommented).keys()
+
+
+def test_nonces_that_outlive_their_results_are_refused(tmp_path: Path) -> None:
+    """A result is believed from when its nonce was issued; it must not be over before."""
+    site = VerifierSite(tmp_path, SoftManufacturer(), extra="nonce_ttl_s = 600.0")
+
+    with pytest.raises(SettingsInvalid, match="nonce_ttl_s must be below"):
+        site.start()
