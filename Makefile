@@ -2,6 +2,8 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 export PYTHON ONLY DEMO_JSON KEEP
+# Servers such as mosquitto are installed where an ordinary user of Debian does not look.
+export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench clean

@@ -68,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DeviceAgentError as error:
         print(f"device-agent: {error.code}: {error.reason}", file=sys.stderr)
         return exit_code(error)
+    except ModuleNotFoundError as error:
+        print(
+            f"device-agent: {error.name} is not installed; install the extra: "
+            "pip install 'device-attestation[device]'",
+            file=sys.stderr,
+        )
+        return USAGE
     except BrokenPipeError:
         # The reader of our output went away; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -27,23 +27,26 @@ from deploy.demo.story import Story
 from deploy.demo.timeline import Timeline
 
 _ROOMY_COLUMNS: Final = 120
-"""From this width on, the table has room for the reason in words; below, for its code."""
+"""From this width on the table has room for reasons in words; below, only for their codes."""
 
 _PIPED_COLUMNS: Final = 160
 
+_ENDINGS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 class InterruptedStoryError(Exception):
-    """Somebody pressed Ctrl-C or sent SIGTERM."""
+    """Somebody pressed Ctrl-C, sent SIGTERM or closed the terminal."""
 
 
 def main() -> int:
     """Tell the story; return the exit code."""
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # mosquitto is there
     console = Console() if sys.stdout.isatty() else Console(width=_PIPED_COLUMNS)
     missing = [name for name in ("swtpm", "swtpm_setup", "mosquitto") if not shutil.which(name)]
     if missing:
         print(f"demo: {', '.join(missing)} not found; run: make setup", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDINGS:
         signal.signal(number, _interrupt)
     root = Path(tempfile.mkdtemp(prefix="attestation-demo-"))
     site = Site.prepare(root)
@@ -60,7 +63,7 @@ def main() -> int:
     except InterruptedStoryError:
         code = 130
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDINGS:
             signal.signal(number, signal.SIG_IGN)
         for observer in observers:
             observer.close()
@@ -88,24 +91,30 @@ def _tell(story: Story, console: Console, observers: list[MqttObserver]) -> int:
 
 
 def _table(story: Story, width: int) -> Table:
-    table = Table(title="What the relying party saw last", box=box.SIMPLE_HEAD, title_style="bold")
-    for heading in ("device", "status", "trustworthiness vector", "decision"):
+    table = Table(
+        title="What the relying party saw last",
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        padding=(0, 1, 0, 0),
+    )
+    for heading in ("device", "status", "trustworthiness\nvector", "decision"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("evidence to\ndecision", justify="right", no_wrap=True)
-    table.add_column("reason", overflow="fold")
+    table.add_column("evidence\nto decision", justify="right", no_wrap=True)
     roomy = width >= _ROOMY_COLUMNS
+    if roomy:
+        table.add_column("reason", overflow="fold")
     for device in DEVICES:
         verdict = story.verdicts[device]
         colour = "green" if verdict.decision == "allow" else "red"
         vector = "\n".join(f"{name} {value}" for name, value in verdict.vector.items())
-        reason = verdict.reason if roomy else verdict.reason.partition(":")[0]
+        code = "" if roomy else f"\n{escape(verdict.reason.partition(':')[0])}"
         table.add_row(
             device,
-            f"[{colour}]{verdict.status}[/]",
+            f"[{colour}]{verdict.status}[/]{code}",
             vector,
             f"[{colour}]{verdict.decision}[/]",
             f"{verdict.decided_ms:.0f} ms",
-            escape(reason) or "-",
+            *((escape(verdict.reason) or "-",) if roomy else ()),
         )
     return table
 

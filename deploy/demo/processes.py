@@ -94,14 +94,13 @@ class Household:
         raise StoryBrokenError(f"{name} did not listen on port {port} within {within_s:.0f} s")
 
     def stop(self) -> None:
-        """End every process: SIGTERM in reverse order, SIGKILL for those that stay."""
+        """End one process after the other, the last started first; SIGKILL for those that stay."""
+        deadline = time.monotonic() + _STOP_SECONDS
         for running in reversed(self._running):
             if running.process.poll() is None:
                 running.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_SECONDS
-        for running in reversed(self._running):
             try:
-                running.process.wait(timeout=max(0.05, deadline - time.monotonic()))
+                running.process.wait(timeout=max(0.5, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 running.process.kill()
                 running.process.wait()

@@ -8,6 +8,7 @@ they are what the TCTI loader probes by itself, and would hide a missing setting
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import socket
@@ -253,7 +254,8 @@ def endorse(state: Path, authority: Path, *, serial: str, banks: tuple[str, ...]
         *("--pcr-banks", ",".join(banks), "--logfile", str(state / "setup.log")),
     ]
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        environment = {**os.environ, "TMPDIR": str(authority)}  # its scratch goes with ours
+        subprocess.run(command, check=True, capture_output=True, timeout=60, env=environment)
     except FileNotFoundError as error:
         raise SoftwareTpmError(
             "swtpm_setup is not installed: apt-get install swtpm-tools"

@@ -83,7 +83,7 @@ def test_demo_sees_every_step_then_leaves_nothing_behind(tmp_path: Path) -> None
     assert "log-replay-mismatch" in at["caught"]["detail"]
     assert "log-event-contradicts" in at["lie-caught"]["detail"]
     assert at["caught"]["t_ms"] - at["tampered"]["t_ms"] < 2500
-    assert "evidence to" in done.stdout
+    assert "to decision" in done.stdout
     assert _left_behind(str(work)) == []
     assert list(work.iterdir()) == []
 
@@ -92,7 +92,10 @@ def test_demo_sees_every_step_then_leaves_nothing_behind(tmp_path: Path) -> None
 @pytest.mark.tpm
 @pytest.mark.mqtt
 @pytest.mark.timeout(240)
-def test_kept_demo_answers_as_printed_until_it_is_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGHUP])
+def test_kept_demo_answers_as_printed_until_it_is_stopped(
+    tmp_path: Path, ending: signal.Signals
+) -> None:
     process = subprocess.Popen(
         DEMO,
         env={**os.environ, "KEEP": "1", "TMPDIR": str(tmp_path), "COLUMNS": "200"},
@@ -128,7 +131,7 @@ def test_kept_demo_answers_as_printed_until_it_is_stopped(tmp_path: Path) -> Non
         assert asked.returncode == 0, asked.stderr
         assert json.loads(asked.stdout)["status"] == "affirming"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
         process.wait(30)
         process.stdout.close()
     assert _left_behind(str(tmp_path)) == []

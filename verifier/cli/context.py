@@ -59,7 +59,13 @@ def store(chosen: Settings) -> SqlStore:
     from verifier.store.migrate import schema_state
     from verifier.store.sql_store import open_store
 
-    state = schema_state(chosen.store.url)
+    try:
+        state = schema_state(chosen.store.url)
+    except Unavailable as error:
+        where = chosen.store.url if chosen.store.url.startswith("sqlite:") else "store.url"
+        raise Unavailable(
+            error.code, f"{error.reason} ({where}); run: verifier init, or name a file by --config"
+        ) from error
     if not state.up_to_date:
         raise Unavailable(
             RefusalCode.STORE_UNAVAILABLE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +54,10 @@ def root(
         Path | None, typer.Option("--config", "-c", help="TOML file.", envvar="VERIFIER_CONFIG")
     ] = None,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Judges TPM evidence, signs results, decides, and tells whoever must know."""
@@ -99,3 +103,6 @@ def main() -> None:
         app()
     except (AttestationError, ServiceError) as error:
         sys.exit(failure(error))
+    except BrokenPipeError:
+        # The reader of our output went away; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
