@@ -41,3 +41,9 @@ MAX_CLAIMS_BYTES = 16 * 1024
 
 MAX_DEVICE_ID_CHARS = 63
 """One MQTT topic level, one DNS label, one certificate CN."""
+
+MAX_IMA_LIST_BYTES = 64 * 1024 * 1024
+"""An IMA list grows while a machine runs: 100 000 entries are 10 to 20 MB."""
+
+MAX_IMA_ENTRIES = 500_000
+"""Entries of one IMA list."""

@@ -72,6 +72,16 @@ def eventlog(
     raise typer.Exit(offline.eventlog(file, as_json=as_json))
 
 
+@app.command("ima")
+def ima(
+    file: Annotated[Path, typer.Argument(help="An IMA list, ascii or binary.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Parse and replay an IMA measurement list. Exit code 0 parsed, 2 malformed."""
+    raise typer.Exit(offline.ima(file, as_json=as_json))
+
+
 @app.command("quote")
 def quote(
     *,
@@ -80,6 +90,7 @@ def quote(
     ak: Annotated[Path, typer.Option(help="Attestation key: PEM, TPM2B_PUBLIC or TPMT_PUBLIC.")],
     pcrs: Annotated[Path | None, typer.Option(help="PCR values, JSON.")] = None,
     eventlog: Annotated[Path | None, typer.Option(help="Firmware event log.")] = None,
+    ima: Annotated[Path | None, typer.Option(help="IMA list, ascii or binary.")] = None,
     nonce: Annotated[str | None, typer.Option(help="Qualifying data, hexadecimal.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -91,6 +102,7 @@ def quote(
             ak=ak,
             pcrs=pcrs,
             eventlog=eventlog,
+            ima=ima,
             nonce=nonce,
             as_json=as_json,
         )

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from attestation.errors import InputError, LimitExceeded
-from attestation.limits import MAX_FIRMWARE_LOG_BYTES
+from attestation.limits import MAX_FIRMWARE_LOG_BYTES, MAX_IMA_LIST_BYTES
 from attestation.logs.replay import ReplayedLog, check_event_contents, replay
 from attestation.logs.tcg import UnverifiedLog, parse_firmware_log
 from attestation.refusals import RefusalCode
+from verifier.cli.ima import judge_ima
 from verifier.cli.quote_verdict import QuoteFiles, QuoteVerdict, judge_quote
 
 _CONSISTENT: Final = 0
@@ -128,6 +129,32 @@ def eventlog(path: Path, *, as_json: bool) -> int:
     return _CONSISTENT
 
 
+def ima(path: Path, *, as_json: bool) -> int:
+    """Parse and replay an IMA list and print what it leads to (``verifier ima``).
+
+    Args:
+        path: The list, e.g. ``/sys/kernel/security/ima/ascii_runtime_measurements``.
+        as_json: Print the JSON document instead of lines.
+
+    Returns:
+        0 if the list parses whole, else 2 with one line on stderr.
+    """
+    try:
+        document = judge_ima(_read(path, MAX_IMA_LIST_BYTES))
+    except (InputError, OSError) as error:
+        return _malformed("ima", error)
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return _CONSISTENT
+    print(f"entries: {document['entries']}\nviolations: {document['violations']}")
+    for bank, values in document["pcrs"].items():
+        for pcr, value in values.items():
+            print(f"{bank}\t{pcr}\t{value}")
+    for finding in document["findings"]:
+        print(f"finding: {finding['reason']}")
+    return _CONSISTENT
+
+
 def quote(
     *,
     attest: Path,
@@ -135,6 +162,7 @@ def quote(
     ak: Path,
     pcrs: Path | None,
     eventlog: Path | None,
+    ima: Path | None = None,
     nonce: str | None,
     as_json: bool,
 ) -> int:
@@ -146,6 +174,7 @@ def quote(
         ak: The attestation key: PEM, TPM2B_PUBLIC or TPMT_PUBLIC.
         pcrs: PCR values as JSON ``{"sha256": {"0": "hex"}}``.
         eventlog: A firmware log.
+        ima: An IMA measurement list, ascii or binary.
         nonce: The qualifying data that was asked for, hexadecimal.
         as_json: Print the JSON document instead of tables.
 
@@ -160,6 +189,7 @@ def quote(
                 ak=_read(ak, _MAX_SMALL_FILE_BYTES),
                 pcrs=None if pcrs is None else _read(pcrs, _MAX_SMALL_FILE_BYTES),
                 eventlog=None if eventlog is None else _read(eventlog, MAX_FIRMWARE_LOG_BYTES),
+                ima=None if ima is None else _read(ima, MAX_IMA_LIST_BYTES),
                 nonce=nonce,
             )
         )

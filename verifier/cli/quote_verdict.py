@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from attestation.algorithms import HashAlgorithm
 from attestation.errors import Unsupported, VerificationError
+from attestation.logs.ima import parse_ima_list
 from attestation.logs.replay import ReplayedLog, check_event_contents, replay
 from attestation.logs.tcg import UnverifiedLog, parse_firmware_log
 from attestation.pcr import PcrBanks, PcrSelection, composite_digest
@@ -16,6 +17,7 @@ from attestation.reader import Reader
 from attestation.tpm.attest import Attest, QuotedPcrs, parse_attest
 from attestation.tpm.public import TpmPublic, require_attestation_key
 from attestation.tpm.signature import parse_signature, verify_attest
+from verifier.cli.ima import with_ima
 from verifier.cli.quote_inputs import load_ak, parse_nonce, parse_pcr_values
 
 _COMPUTED: Final = frozenset(int(bank) for bank in HashAlgorithm)
@@ -36,6 +38,7 @@ class QuoteFiles:
         ak: The attestation key: PEM, TPM2B_PUBLIC or TPMT_PUBLIC.
         pcrs: JSON ``{"sha256": {"0": "hex"}}``, if given.
         eventlog: A firmware log, if given.
+        ima: An IMA measurement list, if given.
         nonce: The qualifying data asked for, hexadecimal, if given.
     """
 
@@ -44,6 +47,7 @@ class QuoteFiles:
     ak: bytes
     pcrs: bytes | None = None
     eventlog: bytes | None = None
+    ima: bytes | None = None
     nonce: str | None = None
 
 
@@ -111,6 +115,7 @@ def judge_quote(files: QuoteFiles) -> QuoteVerdict:
     nonce = None if files.nonce is None else parse_nonce(files.nonce)
     stated = None if files.pcrs is None else parse_pcr_values(files.pcrs)
     log = None if files.eventlog is None else parse_firmware_log(files.eventlog)
+    measured = None if files.ima is None else parse_ima_list(files.ima)
     attest = _read_quote(files.attest, found)
     verified, scheme = _judge_signature(files, found)
     if attest is None or attest.quote is None:
@@ -118,15 +123,18 @@ def judge_quote(files: QuoteFiles) -> QuoteVerdict:
     _judge_nonce(attest, nonce, found)
     selections = attest.quote.selections
     replayed = None if log is None else replay(log)
+    if measured is not None:
+        replayed = with_ima(replayed, measured, attest.quote, scheme, stated)
     digest, proven = _judge_digest(attest.quote, scheme, stated, replayed, found)
-    if log is None or replayed is None:
+    if replayed is None:
         verdicts: list[tuple[str, int, ReplayVerdict]] = []
         found.remarks.append("no event log was given, so no replay was judged")
     else:
         whole_log_differs = digest == "differs" and stated is None
         verdicts = _judge_replay(selections, replayed, proven, differs=whole_log_differs)
         _tell_replay(verdicts, found, digest=digest)
-        _judge_contents(log, selections, found)
+        if log is not None:
+            _judge_contents(log, selections, found)
     return _verdict(
         found,
         verified=verified,
