@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from attestation.algorithms import HashAlgorithm
 from attestation.errors import AttestationError
+from attestation.logs.ima import parse_ima_list, replay_ima
 from attestation.pcr import parse_selection
 from device_agent.ports import KeyRole
 from tests.simulators.soft_device import SoftTpm
@@ -26,9 +28,12 @@ def machine() -> SoftTpm:
 
 
 def judge(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], ima: Path | None
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    ima: Path | None,
+    tpm: SoftTpm | None = None,
 ) -> tuple[int, dict[str, object]]:
-    tpm = machine()
+    tpm = tpm or machine()
     made = tpm.quote(parse_selection("sha256:0,1,2,3,4,5,6,7,8,9,10"), b"asked")
     for name, content in (
         ("attest", made.attest),
@@ -56,6 +61,19 @@ def test_firmware_log_and_ima_list_together_explain_a_real_machines_quote(
 
     assert (code, document["pcr_digest"], document["status"]) == (0, "matches", "consistent")
     assert {"bank": "sha256", "pcr": 10, "verdict": "matches"} in document["replay"]
+
+
+def test_quote_of_a_kernel_before_5_8_is_explained_by_its_own_rule(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tpm = machine()
+    bank = HashAlgorithm.SHA256
+    old = replay_ima(parse_ima_list(IMA.read_bytes()), (bank,), start={}, padded=True)
+    tpm.load_pcrs({bank: {10: old[bank][10]}})
+
+    code, document = judge(tmp_path, capsys, IMA, tpm)
+
+    assert (code, document["pcr_digest"]) == (0, "matches")
 
 
 def test_quote_over_pcr_10_is_unknown_without_the_ima_list(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.algorithms import HashAlgorithm
-from attestation.errors import AttestationError
+from attestation.errors import AttestationError, LimitExceeded
+from attestation.limits import MAX_IMA_ENTRIES, MAX_IMA_LIST_BYTES
 from attestation.logs.ima import parse_ima_list, replay_ima
 from attestation.refusals import RefusalCode
 
@@ -133,6 +134,22 @@ def test_bad_list_is_refused_for_its_reason(case: str) -> None:
         RefusalCode.TOO_LARGE,
         RefusalCode.TRUNCATED,
     }
+
+
+def test_list_above_the_size_limit_is_refused_unread() -> None:
+    with pytest.raises(LimitExceeded) as refused:
+        parse_ima_list(bytes(MAX_IMA_LIST_BYTES + 1))
+
+    assert refused.value.code is RefusalCode.TOO_LARGE
+
+
+def test_list_with_too_many_entries_is_refused() -> None:
+    violation = entry(b"ima-ng", b"", digest=bytes(20))
+
+    with pytest.raises(LimitExceeded) as refused:
+        parse_ima_list(violation * (MAX_IMA_ENTRIES + 1))
+
+    assert refused.value.code is RefusalCode.TOO_MANY
 
 
 @given(st.binary(max_size=300), st.integers(0, 2000))
