@@ -27,7 +27,7 @@ def tpm2(tpm: SoftwareTpm, folder: Path, command: str) -> None:
 def quoted(tmp_path: Path) -> dict[str, Path]:
     """A TPM into which EVENTS were measured, and what tpm2-tools makes of it."""
     if shutil.which("tpm2_quote") is None or shutil.which("swtpm") is None:
-        pytest.skip("needs swtpm and tpm2-tools")
+        pytest.fail("swtpm or tpm2-tools is not installed; run make setup")
     with SoftwareTpm(tmp_path / "state") as tpm:
         for pcr, _, content in EVENTS:
             tpm.extend(pcr, {SHA1: SHA1.digest(content), SHA256: SHA256.digest(content)})
