@@ -43,11 +43,22 @@ class Reader:
     Args:
         data: The bytes to read; kept, not copied.
         structure: The structure's name, used in errors.
+        limit: The most bytes accepted, checked before anything is read; None where the caller has
+            bounded them.
+
+    Raises:
+        LimitExceeded: If there are more (``too-large``).
     """
 
     __slots__ = ("_data", "_end", "offset", "structure")
 
-    def __init__(self, data: bytes, structure: str) -> None:
+    def __init__(self, data: bytes, structure: str, *, limit: int | None = None) -> None:
+        if limit is not None and len(data) > limit:
+            raise LimitExceeded(
+                RefusalCode.TOO_LARGE,
+                f"{len(data)} bytes, at most {limit} are accepted",
+                structure=structure,
+            )
         self._data = data
         self._end = len(data)
         self.offset = 0

@@ -105,13 +105,7 @@ def parse_attest(raw: bytes) -> Attest:
         SignatureInvalid: ``quote-magic-wrong`` if no TPM made it, ``quote-type-wrong`` if it is
             neither a quote nor a certification.
     """
-    if len(raw) > MAX_TPM_STRUCTURE_BYTES:
-        raise LimitExceeded(
-            RefusalCode.TOO_LARGE,
-            f"{len(raw)} bytes, at most {MAX_TPM_STRUCTURE_BYTES} are accepted",
-            structure=_STRUCTURE,
-        )
-    reader = Reader(raw, _STRUCTURE)
+    reader = Reader(raw, _STRUCTURE, limit=MAX_TPM_STRUCTURE_BYTES)
     magic, kind = reader.unpack(_HEAD, "magic and type")
     if magic != TPM_GENERATED:
         raise _magic_wrong(magic)

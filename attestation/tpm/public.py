@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from attestation.algorithms import HashAlgorithm, hash_by_id
 from attestation.errors import (
     IdentityMismatch,
-    LimitExceeded,
     MalformedInput,
     SignatureInvalid,
     Unsupported,
@@ -109,13 +108,7 @@ def parse_public(raw: bytes) -> TpmPublic:
         LimitExceeded: If a field is larger than any real key's.
         Unsupported: For other key types, curves, key sizes, schemes, exponents or hashes.
     """
-    if len(raw) > MAX_TPM_STRUCTURE_BYTES:
-        raise LimitExceeded(
-            RefusalCode.TOO_LARGE,
-            f"{len(raw)} bytes, at most {MAX_TPM_STRUCTURE_BYTES} are accepted",
-            structure=_STRUCTURE,
-        )
-    reader = Reader(raw, _STRUCTURE)
+    reader = Reader(raw, _STRUCTURE, limit=MAX_TPM_STRUCTURE_BYTES)
     type_id, name_alg_id, bits = reader.unpack(_HEAD, "type, nameAlg and objectAttributes")
     key_type = _known(reader, KeyType, type_id, "type")
     name_alg = _strong_hash(reader, name_alg_id, "nameAlg")

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from attestation.algorithms import HashAlgorithm, hash_by_id
-from attestation.errors import LimitExceeded, SignatureInvalid, Unsupported
+from attestation.errors import SignatureInvalid, Unsupported
 from attestation.limits import MAX_TPM_STRUCTURE_BYTES
 from attestation.reader import Reader, Struct
 from attestation.refusals import RefusalCode
@@ -52,13 +52,7 @@ def parse_signature(raw: bytes) -> TpmSignature:
         LimitExceeded: If a field is larger than any accepted key's signature.
         Unsupported: For other schemes and for SHA-1.
     """
-    if len(raw) > MAX_TPM_STRUCTURE_BYTES:
-        raise LimitExceeded(
-            RefusalCode.TOO_LARGE,
-            f"{len(raw)} bytes, at most {MAX_TPM_STRUCTURE_BYTES} are accepted",
-            structure=_STRUCTURE,
-        )
-    reader = Reader(raw, _STRUCTURE)
+    reader = Reader(raw, _STRUCTURE, limit=MAX_TPM_STRUCTURE_BYTES)
     scheme_id, hash_id = reader.unpack(_HEAD, "sigAlg and hash")
     try:
         scheme = SignatureScheme(scheme_id)

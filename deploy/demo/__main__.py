@@ -51,7 +51,6 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="attestation-demo-"))
     site = Site.prepare(root)
     site.write_verifier_settings()
-    (root / "logs").mkdir(exist_ok=True)
     household = Household(root / "logs")
     timeline = Timeline(console)
     story = Story(site, household, timeline)

@@ -67,12 +67,10 @@ def with_ima(
     values, which the quote must prove all the same) agrees with; else the newer one.
     """
     newer = _joined(replayed, measured, padded=False)
+    if _agrees(newer, measured, quote, scheme, stated):
+        return newer
     older = _joined(replayed, measured, padded=True)
-    if _agrees(older, measured, quote, scheme, stated) and not _agrees(
-        newer, measured, quote, scheme, stated
-    ):
-        return older
-    return newer
+    return older if _agrees(older, measured, quote, scheme, stated) else newer
 
 
 def _joined(replayed: ReplayedLog | None, measured: ImaList, *, padded: bool) -> ReplayedLog:
@@ -95,11 +93,12 @@ def _agrees(
     stated: PcrBanks | None,
 ) -> bool:
     if stated is not None:
+        touched = {entry.pcr for entry in measured.entries}
         return all(
             joined.pcrs.get(bank, {}).get(pcr) == value
             for bank, values in stated.items()
             for pcr, value in values.items()
-            if pcr in {entry.pcr for entry in measured.entries}
+            if pcr in touched
         )
     if scheme is None or any(
         bank not in joined.pcrs or pcr not in joined.pcrs[HashAlgorithm(bank)]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NotRequired, TypedDict
+from typing import Final, NotRequired, TypedDict, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +21,7 @@ from attestation.limits import MAX_FIRMWARE_LOG_BYTES, MAX_IMA_LIST_BYTES
 from attestation.logs.replay import ReplayedLog, check_event_contents, replay
 from attestation.logs.tcg import UnverifiedLog, parse_firmware_log
 from attestation.refusals import RefusalCode
-from verifier.cli.ima import judge_ima
+from verifier.cli.ima import ImaDocument, judge_ima
 from verifier.cli.quote_verdict import QuoteFiles, QuoteVerdict, judge_quote
 
 _CONSISTENT: Final = 0
@@ -30,6 +30,9 @@ _MALFORMED: Final = 2
 
 _MAX_SMALL_FILE_BYTES: Final = 64 * 1024
 """Quote, signature, key and PCR values: the largest, four banks of 24 values, is 10 kB of JSON."""
+
+
+Document = TypeVar("Document")
 
 
 class Finding(TypedDict):
@@ -118,15 +121,13 @@ def eventlog(path: Path, *, as_json: bool) -> int:
     Returns:
         0 if the log parses whole, else 2 with one line on stderr.
     """
-    try:
-        document = judge_eventlog(_read(path, MAX_FIRMWARE_LOG_BYTES))
-    except (InputError, OSError) as error:
-        return _malformed("eventlog", error)
-    if as_json:
-        print(json.dumps(document, indent=2))
-    else:
-        _print_eventlog(document)
-    return _CONSISTENT
+    return _judge_log(
+        "eventlog",
+        path,
+        limit=MAX_FIRMWARE_LOG_BYTES,
+        judge=judge_eventlog,
+        show=_print_json if as_json else _print_eventlog,
+    )
 
 
 def ima(path: Path, *, as_json: bool) -> int:
@@ -139,20 +140,43 @@ def ima(path: Path, *, as_json: bool) -> int:
     Returns:
         0 if the list parses whole, else 2 with one line on stderr.
     """
+    return _judge_log(
+        "ima",
+        path,
+        limit=MAX_IMA_LIST_BYTES,
+        judge=judge_ima,
+        show=_print_json if as_json else _print_ima,
+    )
+
+
+def _judge_log(
+    command: str,
+    path: Path,
+    *,
+    limit: int,
+    judge: Callable[[bytes], Document],
+    show: Callable[[Document], None],
+) -> int:
+    """Read, judge and show one log; 0, or 2 with one line on stderr."""
     try:
-        document = judge_ima(_read(path, MAX_IMA_LIST_BYTES))
+        document = judge(_read(path, limit))
     except (InputError, OSError) as error:
-        return _malformed("ima", error)
-    if as_json:
-        print(json.dumps(document, indent=2))
-        return _CONSISTENT
+        return _malformed(command, error)
+    show(document)
+    return _CONSISTENT
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2))
+
+
+def _print_ima(document: ImaDocument) -> None:
     print(f"entries: {document['entries']}\nviolations: {document['violations']}")
     for bank, values in document["pcrs"].items():
         for pcr, value in values.items():
             print(f"{bank}\t{pcr}\t{value}")
     for finding in document["findings"]:
         print(f"finding: {finding['reason']}")
-    return _CONSISTENT
 
 
 def quote(
@@ -196,7 +220,7 @@ def quote(
     except (InputError, OSError) as error:
         return _malformed("quote", error)
     if as_json:
-        print(json.dumps(verdict.document(), indent=2))
+        _print_json(verdict.document())
     else:
         _print_quote(verdict)
     return _REFUSED if verdict.refusals else _CONSISTENT
