@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
 import ssl
-import subprocess
 import threading
 import time
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from paho.mqtt.client import Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.simulators.mosquitto import MosquittoProcess
 from tests.simulators.verifier_simulator import Authority
 
 ACL = """
@@ -29,64 +26,15 @@ topic readwrite att/v1/#
 """
 
 
-class Mosquitto:
-    """One broker process; client certificates of ``authority`` only, user name is the CN."""
+class Mosquitto(MosquittoProcess):
+    """A broker for client certificates of ``authority`` only."""
 
     def __init__(self, folder: Path, authority: Authority) -> None:
-        if shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists():
-            pytest.fail("mosquitto is not installed; run make setup")
-        self.folder = folder
         self.authority = authority
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
         self.ca_file = folder / "broker-ca.pem"
         self.ca_file.write_bytes(authority.pem)
         certificate, key = authority.server_files(folder)
-        (folder / "acl").write_text(ACL)
-        self._configuration = folder / "mosquitto.conf"
-        self._configuration.write_text(
-            f"listener {self.port} 127.0.0.1\ncafile {self.ca_file}\ncertfile {certificate}\n"
-            f"keyfile {key}\nrequire_certificate true\nuse_identity_as_username true\n"
-            f"allow_anonymous false\nacl_file {folder / 'acl'}\nuser root\nlog_dest stderr\n"
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Start, and wait until it listens."""
-        program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-        with (self.folder / "mosquitto.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, "-c", str(self._configuration)], stderr=log, stdout=log
-            )
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
-        pytest.fail((self.folder / "mosquitto.log").read_text())
-
-    def stop(self) -> None:
-        """End it."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
-            self._process = None
+        super().__init__(folder, clients=self.ca_file, certificate=certificate, key=key, access=ACL)
 
     def watcher(self) -> Watcher:
         """Return a client that sees everything, as the verifier would."""

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from deploy.demo.processes import free_port
 
 ACL = Path(__file__).parents[2] / "deploy" / "examples" / "mosquitto.acl"
 
@@ -29,46 +33,89 @@ class Identity:
     key: Path
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+class MosquittoProcess:
+    """One mosquitto on a free port of 127.0.0.1: mutual TLS, the CN is the user name.
+
+    It can be stopped and started again on the same port.
+    """
+
+    def __init__(
+        self, folder: Path, *, clients: Path, certificate: Path, key: Path, access: str
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        (folder / "acl").write_text(access)
+        (folder / "acl").chmod(0o600)
+        (folder / "mosquitto.conf").write_text(
+            f"listener {self.port} 127.0.0.1\ncafile {clients}\ncertfile {certificate}\n"
+            f"keyfile {key}\nrequire_certificate true\nuse_identity_as_username true\n"
+            f"allow_anonymous false\nacl_file {folder / 'acl'}\npersistence false\n"
+            "user root\nlog_dest stderr\n"
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+        if program is None:
+            pytest.fail("mosquitto is not installed; run make setup")
+        log = self.folder / "mosquitto.log"
+        with log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                [program, "-c", str(self.folder / "mosquitto.conf")], stderr=sink, stdout=sink
+            )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        pytest.fail(log.read_text())
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
 
 
-class Mosquitto:
-    """One broker; can be stopped and started again on the same port."""
+class Mosquitto(MosquittoProcess):
+    """A broker with a CA of its own and the access list that we ship."""
 
     def __init__(self, folder: Path, *, extra_client_ca: bytes = b"") -> None:
-        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.folder = folder
         self._ca_key = ec.generate_private_key(ec.SECP256R1())
         self._ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker CA")])
         ca = self._certificate(self._ca_name, self._ca_key.public_key(), is_ca=True)
         self.ca = folder / "ca.pem"
         ca_pem = ca.public_bytes(serialization.Encoding.PEM)
         self.ca.write_bytes(ca_pem)
-        (folder / "clients.pem").write_bytes(ca_pem + extra_client_ca)
-        self.identity("server")
-        (folder / "acl").write_text(ACL.read_text())
-        (folder / "acl").chmod(0o600)
-        config = f"""
-listener {self.port} 127.0.0.1
-cafile {folder}/clients.pem
-certfile {folder}/server.pem
-keyfile {folder}/server.key
-require_certificate true
-use_identity_as_username true
-allow_anonymous false
-acl_file {folder}/acl
-persistence false
-user root
-log_dest stderr
-log_type error
-log_type warning
-"""
-        (folder / "mosquitto.conf").write_text(config)
-        self._process: subprocess.Popen[bytes] | None = None
+        clients = folder / "clients.pem"
+        clients.write_bytes(ca_pem + extra_client_ca)
+        server = self.identity("server")
+        super().__init__(
+            folder,
+            clients=clients,
+            certificate=server.certificate,
+            key=server.key,
+            access=ACL.read_text(),
+        )
 
     def identity(self, name: str) -> Identity:
         """Make a certificate whose CN is ``name``."""
@@ -108,28 +155,6 @@ log_type warning
             )
             .sign(self._ca_key, hashes.SHA256())
         )
-
-    def start(self) -> None:
-        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin")
-        assert program is not None
-        self._process = subprocess.Popen(
-            [program, "-c", str(self.folder / "mosquitto.conf")], stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
-        raise AssertionError("mosquitto did not start")
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
-            self._process = None
 
     def settings(self, identity: Identity) -> str:
         """[mqtt] for a verifier."""
