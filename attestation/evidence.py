@@ -52,6 +52,19 @@ class FirmwareLog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImaPart:
+    """An IMA measurement list from one entry on.
+
+    Attributes:
+        offset: How many entries are left out because the verifier has them; 0 for the whole list.
+        content: The entries from there on, binary form; empty if nothing is new.
+    """
+
+    offset: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """One evidence message (RFC 9334 section 8.1).
 
@@ -62,6 +75,8 @@ class Evidence:
             used.
         firmware_log: The firmware log or its digest; None if the device has none.
         claims: Host facts (kernel, boot id, …): context, never proof.
+        ima_list: What the running kernel measured; None if the device sends no list.
+        agent_log: The AI agent's measurements (canonical event log, TLV form); None without.
         part_digests: (label, SHA-256) of each bound part as received, sorted by label; see
             :func:`qualifying_data`.
         digest: SHA-256 of the whole message as received; names this evidence in stores and logs.
@@ -74,6 +89,8 @@ class Evidence:
     claims: Mapping[str, ClaimValue]
     part_digests: tuple[tuple[str, bytes], ...]
     digest: bytes
+    ima_list: ImaPart | None = None
+    agent_log: bytes | None = None
 
 
 def qualifying_data(nonce: bytes, part_digests: tuple[tuple[str, bytes], ...]) -> bytes:

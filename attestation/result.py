@@ -13,7 +13,9 @@ from enum import IntEnum, StrEnum
 from operator import attrgetter
 from typing import Final
 
+from attestation.boot.facts import BootFacts
 from attestation.identity import DeviceId
+from attestation.logs.ima.progress import RuntimeProgress
 from attestation.tpm.clock import TpmClock
 
 
@@ -177,6 +179,8 @@ class AttestationResult:
         clock: The TPM's clock, if the quote was authentic.
         firmware_version: TPM firmware version of an authentic quote.
         reference_set: Name of the reference set that matched, if one did.
+        boot: What the firmware log proves about the boot; None if nothing was proven.
+        progress: How far the IMA list is proven now; None if there is none.
     """
 
     device: DeviceId
@@ -190,6 +194,8 @@ class AttestationResult:
     clock: TpmClock | None = None
     firmware_version: int | None = None
     reference_set: str | None = None
+    boot: BootFacts | None = None
+    progress: RuntimeProgress | None = None
 
     @property
     def status(self) -> TrustTier:

@@ -17,7 +17,7 @@ from attestation.tpm.attest import parse_attest
 from attestation.tpm.signature import parse_signature
 from attestation.wire.evidence_codec import BoundParts, encode_evidence, encode_parts
 from device_agent.errors import TpmRefused
-from device_agent.ports import HostClaims, MeasurementLog, Tpm
+from device_agent.ports import AgentLog, HostClaims, ImaList, MeasurementLog, Tpm
 
 MOST_TRIES: Final = 5
 """Reads of the PCRs before we say that they do not hold still."""
@@ -25,11 +25,13 @@ MOST_TRIES: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where evidence comes from."""
+    """Where evidence comes from; None for what this device does not measure."""
 
     tpm: Tpm
     firmware_log: MeasurementLog
     host: HostClaims
+    ima_list: ImaList | None = None
+    agent_log: AgentLog | None = None
 
 
 def collect(

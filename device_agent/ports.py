@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from attestation.evidence import ClaimValue, Quote
+from attestation.evidence import ClaimValue, ImaPart, Quote
 from attestation.pcr import PcrBanks, PcrSelection
 
 
@@ -100,6 +100,35 @@ class MeasurementLog(Protocol):
 
         Raises:
             SourceUnreadable: If it exists but cannot be read or is too large.
+        """
+        ...
+
+
+class ImaList(Protocol):
+    """The running kernel's IMA measurement list (binary form)."""
+
+    def read_from(self, entry: int) -> ImaPart | None:
+        """Return the entries from number ``entry`` on, bounded; None if the kernel has no list.
+
+        If the list holds fewer entries than that (another boot), it is returned whole, offset 0.
+
+        Raises:
+            SourceUnreadable: If it exists but cannot be read or is too large.
+        """
+        ...
+
+
+class AgentLog(Protocol):
+    """The AI agent's own measurements."""
+
+    def read(self) -> bytes | None:
+        """Measure what changed, extend the PCR, and return the whole log (canonical event log).
+
+        None if no agent is configured.
+
+        Raises:
+            SourceUnreadable: If a file that must be measured cannot be read.
+            TpmError: If the TPM fails.
         """
         ...
 

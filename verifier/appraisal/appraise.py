@@ -96,7 +96,7 @@ def appraise(
         fresh = prove_fresh(bound, challenge, enrolment.last_seen, at)
         record.proven_fresh(fresh)
 
-        state = measure(fresh, policy, replays)
+        state = measure(fresh, policy, replays, reference=reference, progress=enrolment.progress)
         record.measured(state)
 
         comparison = compare(state, reference, policy)
@@ -120,6 +120,7 @@ class _Record:
         "_identity",
         "_matched",
         "_policy",
+        "_state",
         "_steps",
     )
 
@@ -134,6 +135,7 @@ class _Record:
         self._fresh: FreshQuote | None = None
         self._identity: tuple[Finding, ...] = ()
         self._matched: str | None = None
+        self._state: MeasuredState | None = None
 
     def passed(self, detail: str, verdict: StepVerdict = StepVerdict.PASSED) -> None:
         """Write down the next step."""
@@ -156,6 +158,7 @@ class _Record:
 
     def measured(self, state: MeasuredState) -> None:
         """Write down step 4: its faults are findings, the other PCRs go on."""
+        self._state = state
         deciding = [fault for fault in state.faults if fault.decides]
         if deciding:
             more = f" (and {len(deciding) - 1} more)" if len(deciding) > 1 else ""
@@ -204,6 +207,10 @@ class _Record:
             clock=attest.clock if attest is not None else None,
             firmware_version=attest.firmware_version if attest is not None else None,
             reference_set=self._matched,
+            boot=self._state.boot if self._state is not None else None,
+            progress=self._state.runtime.progress
+            if self._state is not None and self._state.runtime is not None
+            else None,
         )
 
 

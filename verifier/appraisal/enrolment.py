@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from attestation.identity import DeviceId, KeyName
+from attestation.logs.ima.progress import RuntimeProgress
 from attestation.tpm.clock import TpmClock
 from attestation.tpm.public import TpmPublic, parse_public
 
@@ -40,6 +41,7 @@ class Enrolment:
         revoked: Whether an operator revoked the device.
         last_seen: Clock and nonce of the last accepted evidence; None before the first.
         device_class: What kind of device; chooses reference values and policy.
+        progress: How far its IMA list is proven in this boot; None for not at all.
         ak: ``ak_public`` parsed.
 
     Raises:
@@ -55,18 +57,21 @@ class Enrolment:
     revoked: bool = False
     last_seen: LastSeen | None = None
     device_class: str = "default"
+    progress: RuntimeProgress | None = None
     ak: TpmPublic = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ak", parse_public(self.ak_public))
 
-    def seen(self, last: LastSeen) -> Enrolment:
+    def seen(self, last: LastSeen, progress: RuntimeProgress | None = None) -> Enrolment:
         """Return this enrolment with a newer last-seen mark; the parsed key is kept.
 
         Args:
             last: From :func:`verifier.appraisal.freshness.mark_seen`.
+            progress: How far the IMA list is proven now; None for not at all.
         """
+        news = {"last_seen": last, "progress": progress}
         copy = object.__new__(Enrolment)
         for name in Enrolment.__slots__:
-            object.__setattr__(copy, name, last if name == "last_seen" else getattr(self, name))
+            object.__setattr__(copy, name, news[name] if name in news else getattr(self, name))
         return copy

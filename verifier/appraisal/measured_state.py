@@ -15,15 +15,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from attestation.algorithms import HashAlgorithm
+from attestation.boot.facts import BootFacts
 from attestation.errors import MalformedInput, ReplayMismatch
 from attestation.evidence import Evidence, FirmwareLog
+from attestation.logs.ima.progress import RuntimeProgress
 from attestation.logs.replay import MeasuredEvent
 from attestation.pcr import PcrBanks, PcrSelection, composite_digest
 from attestation.refusals import RefusalCode
+from verifier.appraisal.agent import AgentState, prove_agent
+from verifier.appraisal.faults import PcrFault
 from verifier.appraisal.freshness import FreshQuote
 from verifier.appraisal.policy_model import AppraisalPolicy, Coverage
 from verifier.appraisal.replay_cache import JudgedLog, ReplayCache, judge_log
+from verifier.appraisal.runtime import RuntimeState, prove_runtime
+from verifier.reference_values.model import PcrKey, ReferenceLibrary
 
+_NOTHING: Final[frozenset[PcrKey]] = frozenset()
 _PREFIX_CHARS: Final = 16
 _ALL_ONES_AT_START: Final = range(17, 23)
 _MENDS: Final = {
@@ -38,25 +45,6 @@ _MENDS: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PcrFault:
-    """Something about one PCR that its log does not explain.
-
-    Attributes:
-        code: Stable code.
-        bank: The bank.
-        pcr: The PCR.
-        reason: What was seen and what to do.
-        decides: Whether it contradicts the device, or is only to be reported.
-    """
-
-    code: RefusalCode
-    bank: HashAlgorithm
-    pcr: int
-    reason: str
-    decides: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredState:
     """Proven PCR values, and the events of those PCRs that replay.
 
@@ -65,13 +53,19 @@ class MeasuredState:
         values: The selected PCRs' values; each is proven by the quote.
         log: The judged log; None if none was sent. Its events are proven only for PCRs without a
             deciding fault.
-        faults: PCRs that the log does not explain, in selection order.
+        faults: PCRs that the logs do not explain, in selection order.
+        boot: What the proven events say about the boot; None if the policy does not ask.
+        runtime: What the IMA list proves; None if the policy does not ask.
+        agent: What the agent's log proves; None if the policy does not ask.
     """
 
     fresh: FreshQuote
     values: PcrBanks
     log: JudgedLog | None
     faults: tuple[PcrFault, ...]
+    boot: BootFacts | None = None
+    runtime: RuntimeState | None = None
+    agent: AgentState | None = None
 
     def events(self, bank: HashAlgorithm, pcr: int) -> tuple[MeasuredEvent, ...]:
         """Return the proven events of one PCR, in order; empty if its log is not proven."""
@@ -97,14 +91,21 @@ def attach_log(evidence: Evidence, content: bytes) -> Evidence:
 
 
 def measure(
-    fresh: FreshQuote, policy: AppraisalPolicy, replays: ReplayCache | None
+    fresh: FreshQuote,
+    policy: AppraisalPolicy,
+    replays: ReplayCache | None,
+    *,
+    reference: ReferenceLibrary,
+    progress: RuntimeProgress | None,
 ) -> MeasuredState:
-    """Prove the PCR values and hold the log against them.
+    """Prove the PCR values and hold the logs against them.
 
     Args:
         fresh: From step 3.
         policy: Says what must be selected and what a log must cover.
         replays: Logs already replayed; None to replay each time.
+        reference: Holds the runtime policies and AIBOMs that the logs are read against.
+        progress: How far the device's IMA list was proven before; None for not at all.
 
     Returns:
         The measured state, with its faults.
@@ -133,10 +134,35 @@ def measure(
             else "no PCR values were sent, and what the log replays to is not what was quoted",
             structure="TPMS_QUOTE_INFO",
         )
+    runtime = prove_runtime(fresh, values, policy.runtime, reference, progress, judged)
+    agent = prove_agent(fresh, values, policy.agent, reference)
+    explained = (runtime.explained if runtime else _NOTHING) | (
+        agent.explained if agent else _NOTHING
+    )
     faults: list[PcrFault] = []
     for selection in policy.selections:
-        faults.extend(_faults(selection, policy, values, judged))
-    return MeasuredState(fresh=fresh, values=values, log=judged, faults=tuple(faults))
+        faults.extend(_faults(selection, policy, values, judged, explained))
+    faults += (*(runtime.faults if runtime else ()), *(agent.faults if agent else ()))
+    return MeasuredState(
+        fresh=fresh,
+        values=values,
+        log=judged,
+        faults=tuple(faults),
+        boot=_boot_facts(policy, judged, faults),
+        runtime=runtime,
+        agent=agent,
+    )
+
+
+def _boot_facts(
+    policy: AppraisalPolicy, judged: JudgedLog | None, faults: list[PcrFault]
+) -> BootFacts | None:
+    """Derive boot facts from the first bank's PCRs that the log explains, if the policy asks."""
+    if policy.boot is None or judged is None:
+        return None
+    first = policy.selections[0]
+    accused = {fault.pcr for fault in faults if fault.decides and fault.bank is first.bank}
+    return judged.boot_facts(first.bank, frozenset(first.indices) - accused)
 
 
 def _judged_log(
@@ -191,17 +217,23 @@ def _faults(
     policy: AppraisalPolicy,
     values: PcrBanks,
     judged: JudgedLog | None,
+    explained: frozenset[PcrKey],
 ) -> Iterator[PcrFault]:
-    """Yield what the log does not explain in one bank, PCR by PCR."""
+    """Yield what no log explains in one bank, PCR by PCR; ``explained`` are other logs' PCRs."""
     bank = selection.bank
     if judged is not None and bank in judged.missing_banks:
         reason = judged.missing_banks[bank].reason
         for index in selection.indices:
-            yield PcrFault(code=RefusalCode.LOG_BANK_MISSING, bank=bank, pcr=index, reason=reason)
+            if (bank, index) not in explained:
+                yield PcrFault(
+                    code=RefusalCode.LOG_BANK_MISSING, bank=bank, pcr=index, reason=reason
+                )
         return
     replayed = judged.replayed.pcrs[bank] if judged is not None else {}
     held = values[bank]
     for index in selection.indices:
+        if (bank, index) in explained:
+            continue
         expected = replayed.get(index)
         if expected is None:
             yield from _not_covered(bank, index, held[index], policy, sent=judged is not None)

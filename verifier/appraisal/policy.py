@@ -7,14 +7,18 @@ cannot be made.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
 from attestation.algorithms import HashAlgorithm
 from attestation.refusals import RefusalCode
 from attestation.result import Finding
+from verifier.appraisal.agent import judge_agent
+from verifier.appraisal.boot_rules import judge_boot
 from verifier.appraisal.comparison import Comparison, Kind
-from verifier.appraisal.measured_state import PcrFault
+from verifier.appraisal.faults import PcrFault
+from verifier.appraisal.measured_state import MeasuredState
 from verifier.appraisal.policy_file import load_policy
 from verifier.appraisal.policy_model import (
     AppraisalPolicy,
@@ -23,6 +27,7 @@ from verifier.appraisal.policy_model import (
     PcrGroup,
     PcrRule,
 )
+from verifier.appraisal.runtime import judge_runtime
 
 __all__ = ["AppraisalPolicy", "Coverage", "Match", "PcrRule", "evaluate", "load_policy"]
 
@@ -62,7 +67,17 @@ def evaluate(comparison: Comparison, policy: AppraisalPolicy) -> tuple[Finding, 
             findings += _judge(comparison, group, accused)
         else:
             findings.append(_agreed(group, comparison.nearest, group.names))
-    return tuple(findings)
+    return (*findings, *_asked_beyond_pcrs(comparison.state, policy))
+
+
+def _asked_beyond_pcrs(state: MeasuredState, policy: AppraisalPolicy) -> Iterator[Finding]:
+    """Yield the findings of the rules about boot, running system and agent."""
+    if policy.boot is not None:
+        yield from judge_boot(state.boot, policy.boot)
+    if policy.runtime is not None and state.runtime is not None:
+        yield from judge_runtime(state.runtime, policy.runtime)
+    if policy.agent is not None and state.agent is not None:
+        yield from judge_agent(state.agent, policy.agent)
 
 
 def _fault(fault: PcrFault, rule: PcrRule) -> Finding:

@@ -12,9 +12,12 @@ from attestation.errors import AttestationError, MalformedInput
 from attestation.pcr import parse_selection
 from attestation.refusals import RefusalCode
 from attestation.result import Claim, TrustTier, tier_of
+from verifier.appraisal.agent import agent_rules
+from verifier.appraisal.boot_rules import boot_rules
 from verifier.appraisal.policy_model import AppraisalPolicy, Coverage, Match, PcrRule
+from verifier.appraisal.runtime import runtime_rules
 
-_TOP: Final = ("id", "description", "quote", "log", "lifetimes", "pcrs")
+_TOP: Final = ("id", "description", "quote", "log", "lifetimes", "pcrs", "boot", "ima", "agent")
 _QUOTE: Final = ("selection",)
 _LOG: Final = ("check_event_contents", "separators")
 _LIFETIMES: Final = ("result_s", "attest_interval_s", "nonce_ttl_s")
@@ -82,6 +85,9 @@ def _policy(table: Mapping[str, object]) -> AppraisalPolicy:
         result_lifetime=_seconds(lifetimes, "result_s", 300),
         attest_interval=_seconds(lifetimes, "attest_interval_s", 60),
         nonce_ttl=_seconds(lifetimes, "nonce_ttl_s", 120),
+        boot=boot_rules(_table(table, "boot")) if "boot" in table else None,
+        runtime=runtime_rules(_table(table, "ima")) if "ima" in table else None,
+        agent=agent_rules(_table(table, "agent")) if "agent" in table else None,
     )
 
 
@@ -124,10 +130,15 @@ def _claim_value(group: Mapping[str, object], key: str, where: str) -> int:
 
 
 def _section(table: Mapping[str, object], name: str, keys: tuple[str, ...]) -> dict[str, object]:
+    section = _table(table, name)
+    _only(section, keys, name)
+    return section
+
+
+def _table(table: Mapping[str, object], name: str) -> dict[str, object]:
     section = table.get(name, {})
     if not isinstance(section, dict):
         raise _invalid(name, "wanted a table")
-    _only(section, keys, name)
     return section
 
 

@@ -12,6 +12,9 @@ from attestation.errors import MalformedInput
 from attestation.pcr import PcrSelection
 from attestation.refusals import RefusalCode
 from attestation.result import Claim
+from verifier.appraisal.agent import AgentRules
+from verifier.appraisal.boot_rules import BootRules
+from verifier.appraisal.runtime import RuntimeRules
 
 
 class Match(StrEnum):
@@ -91,6 +94,9 @@ class AppraisalPolicy:
         result_lifetime: How long a result may be relied on.
         attest_interval: When a device should attest again.
         nonce_ttl: How long a nonce may be answered.
+        boot: What the boot must have been; None asks nothing of it.
+        runtime: What the running system may have run; None asks for no IMA list.
+        agent: What the AI agent's files must be; None asks for no agent log.
         by_pcr: The rule of each PCR; follows from ``rules``, like all below.
         quoted: The selection as a quote's (TPM_ALG_ID, indices) pairs.
         banks: The selected banks.
@@ -111,6 +117,9 @@ class AppraisalPolicy:
     result_lifetime: timedelta = timedelta(minutes=5)
     attest_interval: timedelta = timedelta(minutes=1)
     nonce_ttl: timedelta = timedelta(minutes=2)
+    boot: BootRules | None = None
+    runtime: RuntimeRules | None = None
+    agent: AgentRules | None = None
     by_pcr: Mapping[int, PcrRule] = field(init=False, repr=False, compare=False)
     quoted: tuple[tuple[int, tuple[int, ...]], ...] = field(init=False, repr=False, compare=False)
     banks: tuple[HashAlgorithm, ...] = field(init=False, repr=False, compare=False)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from attestation.algorithms import HashAlgorithm
+from attestation.boot.derive import derive_boot_facts
+from attestation.boot.facts import BootFacts
 from attestation.errors import ReplayMismatch
 from attestation.logs.replay import Contradiction, ReplayedLog, check_event_contents, replay
 from attestation.logs.tcg import parse_firmware_log
@@ -22,6 +24,8 @@ from verifier.appraisal.separators import separator_faults
 DEFAULT_ENTRIES: Final = 256
 DEFAULT_BYTES: Final = 32 * 1024 * 1024
 """Logs in memory; their parsed events take about three times that."""
+
+_MOST_FACTS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class JudgedLog:
         separators: For each bank and PCR 0 to 7 what is wrong with its separators, if anything.
         missing_banks: Banks that were asked for and are not in the log, with the reason.
         size: Bytes of the log.
+        facts: Boot facts already derived, by bank and proven PCRs.
     """
 
     replayed: ReplayedLog
@@ -41,6 +46,18 @@ class JudgedLog:
     separators: Mapping[HashAlgorithm, Mapping[int, str]]
     missing_banks: Mapping[HashAlgorithm, ReplayMismatch]
     size: int
+    facts: dict[tuple[HashAlgorithm, frozenset[int]], BootFacts] = field(default_factory=dict)
+
+    def boot_facts(self, bank: HashAlgorithm, proven: frozenset[int]) -> BootFacts:
+        """Return what the log proves about the boot, derived once for each set of proven PCRs."""
+        key = (bank, proven)
+        found = self.facts.get(key)
+        if found is None:
+            found = derive_boot_facts(self.replayed, bank, proven)
+            if len(self.facts) >= _MOST_FACTS:
+                self.facts.clear()
+            self.facts[key] = found
+        return found
 
 
 def judge_log(content: bytes, banks: tuple[HashAlgorithm, ...]) -> JudgedLog:

@@ -17,6 +17,8 @@ from attestation.algorithms import HashAlgorithm
 from attestation.errors import LimitExceeded, MalformedInput
 from attestation.pcr import PCR_COUNT
 from attestation.refusals import RefusalCode
+from verifier.reference_values.aibom import AiBom
+from verifier.reference_values.runtime_policy import RuntimePolicy
 
 MAX_SETS: Final = 4096
 """Reference sets in one library; above that, split by device class."""
@@ -90,6 +92,8 @@ class ReferenceLibrary:
     Attributes:
         sets: The sets; may be empty (then nothing is known, and the policy says what that is
             worth). The first one wins a tie.
+        runtime: Runtime policies by name.
+        aiboms: AIBOMs by SHA-256 of the document.
 
     Raises:
         MalformedInput: If two sets bear one id.
@@ -97,6 +101,8 @@ class ReferenceLibrary:
     """
 
     sets: tuple[ReferenceSet, ...] = ()
+    runtime: Mapping[str, RuntimePolicy] = field(default_factory=dict)
+    aiboms: Mapping[bytes, AiBom] = field(default_factory=dict)
     masks: Mapping[tuple[HashAlgorithm, int, bytes], int] = field(
         init=False, repr=False, compare=False
     )

@@ -297,7 +297,7 @@ def test_init_makes_a_verifier_from_nothing(tmp_path: Path) -> None:
     maker = verifier("manufacturer", "init", "--directory", str(tmp_path / "maker"), "--json")
 
     made: dict[str, Any] = json.loads(first.stdout)
-    assert made["tables"] == "0001"
+    assert made["tables"] == "0004"
     assert "device CA" in made["made"]
     assert json.loads(second.stdout)["made"] == []
     path = Path(json.loads(maker.stdout)["certificate"])

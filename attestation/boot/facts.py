@@ -1,0 +1,175 @@
+"""Boot facts as values: each with the events that prove it.
+
+A fact is derived only from events of PCRs whose replay was held against a quote; whoever derives
+says which PCRs those are. What no proven event tells is ``None`` or empty, and is named in
+``BootFacts.not_covered``: silence is never a good fact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Proof(NamedTuple):
+    """The event that proves a fact: its PCR and its position in the log."""
+
+    pcr: int
+    event: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fact(Generic[T]):
+    """One value with the events that prove it."""
+
+    value: T
+    proofs: tuple[Proof, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureDatabase:
+    """One Secure Boot variable (PK, KEK, db, dbx, dbt, dbr): UEFI 2.10, 32.4.1.
+
+    Attributes:
+        certificates: SHA-256 of each X.509 certificate's DER, with its subject for people.
+        hashes: SHA-256 image hashes.
+        others: Entries of other kinds (RSA keys, other hashes, certificate hashes).
+        digest: SHA-256 of the variable's data.
+    """
+
+    certificates: Mapping[bytes, str]
+    hashes: frozenset[bytes]
+    others: int
+    digest: bytes
+
+    @property
+    def entries(self) -> int:
+        """How many entries the database has."""
+        return len(self.certificates) + len(self.hashes) + self.others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """What admitted one image under Secure Boot (EV_EFI_VARIABLE_AUTHORITY).
+
+    Attributes:
+        variable: Where it stands: ``db``, ``MokList``, ``Shim``, ``SbatLevel`` …
+        digest: SHA-256 of the certificate's DER, or the image hash itself; SHA-256 of the data for
+            variables that are neither.
+        subject: The certificate's subject for people; empty for a hash.
+        before_separator: Whether it admitted something before the firmware was done (option ROMs).
+    """
+
+    variable: str
+    digest: bytes
+    subject: str
+    before_separator: bool
+
+
+class ImageKind(StrEnum):
+    """What kind of image was loaded."""
+
+    FIRMWARE = "firmware"
+    """Firmware volume or blob (EV_POST_CODE, EV_EFI_PLATFORM_FIRMWARE_BLOB and the like)."""
+    DRIVER = "driver"
+    """A driver from outside the firmware: option ROM or driver image (PCR 2)."""
+    APPLICATION = "application"
+    """A boot application: shim, boot loader, kernel (PCR 4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One image that the firmware loaded.
+
+    Attributes:
+        kind: What kind.
+        digest: What was measured, in the bank the facts were derived from (PE: Authenticode hash).
+        path: The device path in text, as logged: a hint, never proven by the digest.
+        before_separator: Whether it was loaded before the firmware was done.
+    """
+
+    kind: ImageKind
+    digest: bytes
+    path: str
+    before_separator: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootEntry:
+    """One Boot#### variable (EFI_LOAD_OPTION): UEFI 2.10, 3.1.3."""
+
+    number: int
+    description: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredFile:
+    """A file that a boot loader measured: name as logged (a hint), digest in the facts' bank."""
+
+    name: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """An event that must be read and cannot be, or that contradicts another.
+
+    Attributes:
+        code: ``event-type-unknown`` or ``event-undecodable``.
+        proof: Which event.
+        reason: What was seen and what was wanted.
+    """
+
+    code: str
+    proof: Proof
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootFacts:
+    """Everything that a replayed firmware log proves about one boot.
+
+    Attributes:
+        secure_boot: On or off; None if not covered.
+        databases: ``PK``, ``KEK``, ``db``, ``dbx`` … as measured.
+        modes: Other one-byte switches by name: ``SetupMode``, ``AuditMode``, ``DeployedMode``.
+        authorities: What admitted images, in order.
+        images: Firmware, drivers and boot applications, in order.
+        boot_order: Numbers of the Boot#### entries in order; None if not measured.
+        boot_entries: Those Boot#### entries that were measured.
+        partition_tables: Disk GUIDs of the measured GPTs, in text.
+        command_lines: Kernel command lines as boot loaders measured them, in order.
+        loader_commands: Commands of the boot loader, in order.
+        loader_files: Files that the boot loader measured.
+        firmware_version: Text of EV_S_CRTM_VERSION, if measured.
+        exit_boot_services: Whether the boot loader left the firmware; None if the log is silent.
+        dma_protection_disabled: Whether the firmware said so; None if the log is silent.
+        covered: The PCRs these facts may rest on.
+        not_covered: What cannot be told and why, one sentence each.
+        troubles: Events that must be read and cannot be; any makes the facts of its PCR unsafe.
+        quirks: Names of the known firmware quirks that were tolerated (attestation.logs.quirks).
+    """
+
+    secure_boot: Fact[bool] | None = None
+    databases: Mapping[str, Fact[SignatureDatabase]] = field(default_factory=dict)
+    modes: Mapping[str, Fact[bool]] = field(default_factory=dict)
+    authorities: tuple[Fact[Authority], ...] = ()
+    images: tuple[Fact[Image], ...] = ()
+    boot_order: Fact[tuple[int, ...]] | None = None
+    boot_entries: tuple[Fact[BootEntry], ...] = ()
+    partition_tables: tuple[Fact[str], ...] = ()
+    command_lines: tuple[Fact[str], ...] = ()
+    loader_commands: tuple[Fact[str], ...] = ()
+    loader_files: tuple[Fact[MeasuredFile], ...] = ()
+    firmware_version: Fact[str] | None = None
+    exit_boot_services: Fact[bool] | None = None
+    dma_protection_disabled: Fact[bool] | None = None
+    covered: frozenset[int] = frozenset()
+    not_covered: tuple[str, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+    quirks: tuple[str, ...] = ()
