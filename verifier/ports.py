@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from attestation.identity import DeviceId
@@ -59,6 +60,47 @@ class IssuedCertificate:
     der: bytes
     not_before: datetime
     not_after: datetime
+
+
+class DocumentKind(StrEnum):
+    """Kinds of reference documents besides reference sets. The store keeps these words."""
+
+    RUNTIME_POLICY = "runtime-policy"
+    AIBOM = "aibom"
+    PROVIDER = "provider"
+    CORIM_SIGNER = "corim-signer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceDocument:
+    """A reference document as it was put in, not yet compiled.
+
+    Attributes:
+        kind: What it is.
+        name: Unique within its kind; 1 to 128 characters.
+        version: Counts up with every change, from 1.
+        created_at: When this version was put in (aware).
+        document: Its exact text.
+    """
+
+    kind: DocumentKind
+    name: str
+    version: int
+    created_at: datetime
+    document: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredReferenceSets:
+    """All reference sets of the store.
+
+    Attributes:
+        sets: By name, newest version first.
+        unreadable: (``name/version``, reason) of those whose text is no reference set.
+    """
+
+    sets: tuple[ReferenceSet, ...]
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,12 +252,16 @@ class DeviceReader(Protocol):
         """Return a firmware log that was seen before."""
         ...
 
-    def reference_sets(self) -> Sequence[ReferenceSet]:
-        """Return all reference sets."""
+    def reference_sets(self) -> StoredReferenceSets:
+        """Return all reference sets, and which could not be read."""
+        ...
+
+    def documents(self, kind: DocumentKind) -> Sequence[ReferenceDocument]:
+        """Return all reference documents of one kind by name."""
         ...
 
     def reference_revision(self) -> int:
-        """Return a number that changes whenever a reference set changes."""
+        """Return a number that changes whenever a reference set or document changes."""
         ...
 
     def token(self, sha256: bytes) -> AccessToken | None:
@@ -243,11 +289,19 @@ class UnitOfWork(Protocol):
         ...
 
     def put_reference_set(self, chosen: ReferenceSet) -> None:
-        """Add or replace a reference set of that name."""
+        """Add or replace the reference set of that name and version."""
         ...
 
-    def remove_reference_set(self, name: str) -> bool:
-        """Remove a reference set; False if there was none."""
+    def remove_reference_set(self, name: str, *, version: int = 0) -> bool:
+        """Remove a version of a reference set (0: all); False if there was none."""
+        ...
+
+    def put_document(self, document: ReferenceDocument) -> None:
+        """Add or replace the reference document of that kind and name."""
+        ...
+
+    def remove_document(self, kind: DocumentKind, name: str) -> bool:
+        """Remove a reference document; False if there was none."""
         ...
 
     def put_token(self, token: AccessToken) -> None:

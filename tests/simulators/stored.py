@@ -11,7 +11,14 @@ from attestation.tpm.clock import TpmClock
 from device_agent.ports import KeyRole
 from tests.simulators.soft_device import soft_key
 from verifier.appraisal.enrolment import Enrolment, LastSeen
-from verifier.ports import DeviceRecord, IssuedCertificate, Judgement, StoredResult
+from verifier.ports import (
+    DeviceRecord,
+    DocumentKind,
+    IssuedCertificate,
+    Judgement,
+    ReferenceDocument,
+    StoredResult,
+)
 from verifier.reference_values.model import ReferenceSet
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -88,3 +95,7 @@ def a_reference_set(name: str = "golden", version: int = 1) -> ReferenceSet:
         created=AT.replace(microsecond=0),
         pcrs={HashAlgorithm.SHA256: {4: frozenset({bytes(32)})}},
     )
+
+
+def a_document(kind: DocumentKind, name: str) -> ReferenceDocument:
+    return ReferenceDocument(kind=kind, name=name, version=1, created_at=AT, document="text\n")

@@ -18,6 +18,7 @@ from verifier.errors import ServiceError
 from verifier.keys.authority import DEVICE_CA, load_authority
 from verifier.keys.files import check_directory, read_file
 from verifier.keys.ring import KeyRing
+from verifier.services.reference_values import ReferenceShelf
 from verifier.settings import Settings
 from verifier.sources import SystemClock, load_anchors, load_appraisal_policy
 
@@ -134,15 +135,29 @@ def _references(settings: Settings) -> Verdict:
         return Verdict(
             name="reference values", verdict=WARNING, reason="no store", mend=_MENDS["store"]
         )
-    found = open_store(settings.store.url, with_outbox=False).reference_sets()
-    if not found:
+    shelf = ReferenceShelf(open_store(settings.store.url, with_outbox=False))
+    found = shelf.current(SystemClock().now())
+    if shelf.left_out:
+        bad = shelf.left_out[0]
+        return Verdict(
+            name="reference values",
+            verdict=FAILED,
+            reason=f"{len(shelf.left_out)} not in use; {bad.kind} {bad.name}: {bad.reason}",
+            mend="import the named ones again, or remove them",
+        )
+    if not found.sets:
         return Verdict(
             name="reference values",
             verdict=WARNING,
             reason="none: no device can be affirming",
             mend=_MENDS["reference values"],
         )
-    return Verdict(name="reference values", verdict=OK, reason=f"{len(found)} sets")
+    return Verdict(
+        name="reference values",
+        verdict=OK,
+        reason=f"{len(found.sets)} sets, {len(found.runtime)} runtime policies, "
+        f"{len(found.aiboms)} AIBOMs",
+    )
 
 
 def _broker(settings: Settings) -> Verdict:

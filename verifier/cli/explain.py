@@ -29,8 +29,8 @@ from verifier.cli.context import Json
 from verifier.cli.reference_values import read_bounded
 from verifier.errors import NotFound, RequestRefused
 from verifier.ports import DeviceReader, StoredResult
-from verifier.reference_values.model import ReferenceLibrary
 from verifier.services.devices import Devices, unknown_device
+from verifier.services.reference_values import ReferenceShelf
 from verifier.sources import SystemClock, load_anchors, load_appraisal_policy
 
 AFFIRMING, NOT_AFFIRMING = 0, 1
@@ -106,7 +106,7 @@ def _judge(path: Path, name: str, ak: Path | None) -> Explained:
         challenge=ExpectedNonce(nonce=message.nonce),
         enrolment=_enrolment(store, name, ak, anchor, at),
         anchors=anchors,
-        reference=ReferenceLibrary(sets=tuple(store.reference_sets())),
+        reference=ReferenceShelf(store).current(at),
         policy=load_appraisal_policy(settings),
         at=at,
     )

@@ -20,6 +20,17 @@ from verifier.errors import NotFound, RequestRefused
 from verifier.ports import DeviceReader, Store
 from verifier.reference_values.golden import learn
 from verifier.reference_values.model import ReferenceLibrary, ReferenceSet
+from verifier.services.reference_documents import (
+    AiBomLoader,
+    DocumentShelf,
+    LeftOut,
+    RuntimePolicyLoader,
+    aibom_of,
+    runtime_policy_of,
+)
+from verifier.telemetry import logger
+
+_LOG: Final = logger("reference-values")
 
 REFRESH: Final = timedelta(milliseconds=500)
 """How soon a change made by the command line, or on another replica, is in use."""
@@ -29,24 +40,51 @@ class ReferenceShelf:
     """The reference library in use.
 
     Args:
-        store: Where reference sets are.
+        store: Where reference sets and documents are.
+        load_runtime_policy: Compiles a runtime policy.
+        load_aibom: Compiles an AIBOM with its providers.
     """
 
-    def __init__(self, store: DeviceReader) -> None:
+    def __init__(
+        self,
+        store: DeviceReader,
+        load_runtime_policy: RuntimePolicyLoader = runtime_policy_of,
+        load_aibom: AiBomLoader = aibom_of,
+    ) -> None:
         self._store = store
+        self._documents = DocumentShelf(store, load_runtime_policy, load_aibom)
         self._revision = -1
         self._looked: datetime | None = None
         self._library = ReferenceLibrary()
+        self.left_out: tuple[LeftOut, ...] = ()
 
     def current(self, at: datetime) -> ReferenceLibrary:
-        """Return the library, looking for changes at most twice a second."""
+        """Return the library, looking for changes at most twice a second.
+
+        What does not load is left out of it, logged, and named in ``left_out``.
+        """
         if self._looked is None or not timedelta(0) <= at - self._looked < REFRESH:
             self._looked = at
             revision = self._store.reference_revision()
             if revision != self._revision:
-                self._library = ReferenceLibrary(sets=tuple(self._store.reference_sets()))
+                self._build()
                 self._revision = revision
         return self._library
+
+    def _build(self) -> None:
+        stored = self._store.reference_sets()
+        policies, aiboms, left_out = self._documents.compiled()
+        self._library = ReferenceLibrary(
+            sets=stored.sets,
+            runtime={one.name: one for one in policies},
+            aiboms={one.sha256: one for one in aiboms},
+        )
+        self.left_out = (
+            *(LeftOut(kind="reference-set", name=n, reason=r) for n, r in stored.unreadable),
+            *left_out,
+        )
+        for one in self.left_out:
+            _LOG.error("reference_left_out", kind=one.kind, name=one.name, reason=one.reason)
 
 
 class ReferenceValues:
@@ -63,7 +101,7 @@ class ReferenceValues:
 
     def names(self) -> Sequence[ReferenceSet]:
         """Return all sets by name."""
-        return self._store.reference_sets()
+        return self._store.reference_sets().sets
 
     def named(self, name: str) -> ReferenceSet:
         """Return one set.
@@ -71,7 +109,7 @@ class ReferenceValues:
         Raises:
             NotFound: If there is none of that name.
         """
-        for chosen in self._store.reference_sets():
+        for chosen in self._store.reference_sets().sets:
             if chosen.name == name:
                 return chosen
         raise NotFound(RefusalCode.REFERENCE_MISSING, f"no reference set is named {name!r}")
@@ -79,6 +117,7 @@ class ReferenceValues:
     def put(self, chosen: ReferenceSet) -> None:
         """Add or replace a set."""
         with self._store.work() as work:
+            work.remove_reference_set(chosen.name)
             work.put_reference_set(chosen)
 
     def remove(self, name: str) -> None:
@@ -161,5 +200,7 @@ class ReferenceValues:
         return tuple(selection.bank for selection in self._policy.selections)
 
     def _next_version(self, name: str) -> int:
-        older = [chosen.version for chosen in self._store.reference_sets() if chosen.name == name]
+        older = [
+            chosen.version for chosen in self._store.reference_sets().sets if chosen.name == name
+        ]
         return max(older, default=0) + 1

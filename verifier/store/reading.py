@@ -7,18 +7,28 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, and_, func, select
 
+from attestation.errors import InputError
 from attestation.identity import DeviceId
-from verifier.ports import AccessToken, DeviceRecord, OutboxRow, StoredResult
+from verifier.ports import (
+    AccessToken,
+    DeviceRecord,
+    DocumentKind,
+    OutboxRow,
+    ReferenceDocument,
+    StoredReferenceSets,
+    StoredResult,
+)
 from verifier.reference_values.model import ReferenceSet
 from verifier.store import rows
 from verifier.store.engine import store_errors
-from verifier.store.reference_rows import reference_set_from
+from verifier.store.reference_rows import document_from, reference_set_from
 from verifier.store.tables import (
     certificates,
     devices,
     evidence,
     firmware_logs,
     outbox,
+    reference_documents,
     reference_sets,
     results,
     revisions,
@@ -26,7 +36,7 @@ from verifier.store.tables import (
 )
 
 REFERENCE_REVISION = "reference-sets"
-"""The subject under which changes of reference sets are counted."""
+"""The subject under which changes of reference sets and documents are counted."""
 
 
 class Reading:
@@ -112,14 +122,30 @@ class Reading:
             content = connection.execute(query).scalar()
         return bytes(content) if content is not None else None
 
-    def reference_sets(self) -> Sequence[ReferenceSet]:
-        """Return all reference sets by name."""
+    def reference_sets(self) -> StoredReferenceSets:
+        """Return all reference sets by name and newest first, and which could not be read."""
+        query = select(reference_sets).order_by(
+            reference_sets.c.name, reference_sets.c.version.desc()
+        )
+        sets: list[ReferenceSet] = []
+        unreadable: list[tuple[str, str]] = []
         with self._open() as connection:
-            found = connection.execute(select(reference_sets).order_by(reference_sets.c.name))
-            return [reference_set_from(row.document, row.name) for row in found]
+            for row in connection.execute(query):
+                try:
+                    sets.append(reference_set_from(row.document, row.name, row.version))
+                except InputError as error:
+                    unreadable.append((f"{row.name}/{row.version}", error.reason))
+        return StoredReferenceSets(sets=tuple(sets), unreadable=tuple(unreadable))
+
+    def documents(self, kind: DocumentKind) -> Sequence[ReferenceDocument]:
+        """Return all reference documents of one kind by name."""
+        query = select(reference_documents).where(reference_documents.c.kind == kind.value)
+        with self._open() as connection:
+            found = connection.execute(query.order_by(reference_documents.c.name))
+            return [document_from(row) for row in found]
 
     def reference_revision(self) -> int:
-        """Return a number that changes whenever a reference set changes."""
+        """Return a number that changes whenever a reference set or document changes."""
         query = select(revisions.c.number).where(revisions.c.subject == REFERENCE_REVISION)
         with self._open() as connection:
             return connection.execute(query).scalar() or 0

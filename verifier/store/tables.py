@@ -115,6 +115,16 @@ reference_sets: Final = Table(
     "reference_sets",
     metadata,
     Column("name", String(128), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+reference_documents: Final = Table(
+    "reference_documents",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("name", String(128), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("document", Text, nullable=False),

@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Delete, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from verifier.errors import Conflict
-from verifier.ports import AccessToken, DeviceRecord, IssuedCertificate, Judgement
+from verifier.ports import (
+    AccessToken,
+    DeviceRecord,
+    DocumentKind,
+    IssuedCertificate,
+    Judgement,
+    ReferenceDocument,
+)
 from verifier.reference_values.model import ReferenceSet
 from verifier.store import rows
 from verifier.store.reading import REFERENCE_REVISION
-from verifier.store.reference_rows import reference_set_document
+from verifier.store.reference_rows import document_columns, reference_set_document
 from verifier.store.tables import (
     certificates,
     devices,
     evidence,
     firmware_logs,
     outbox,
+    reference_documents,
     reference_sets,
     results,
     revisions,
@@ -125,8 +133,8 @@ class Work:
         return changed.rowcount == 1
 
     def put_reference_set(self, chosen: ReferenceSet) -> None:
-        """Add or replace a reference set of that name."""
-        self._connection.execute(delete(reference_sets).where(reference_sets.c.name == chosen.name))
+        """Add or replace the reference set of that name and version."""
+        self._connection.execute(_reference_set(chosen.name, chosen.version))
         self._connection.execute(
             insert(reference_sets).values(
                 name=chosen.name,
@@ -137,9 +145,21 @@ class Work:
         )
         self._count_reference_change()
 
-    def remove_reference_set(self, name: str) -> bool:
-        """Remove a reference set; False if there was none."""
-        gone = self._connection.execute(delete(reference_sets).where(reference_sets.c.name == name))
+    def remove_reference_set(self, name: str, *, version: int = 0) -> bool:
+        """Remove a version of a reference set (0: all); False if there was none."""
+        gone = self._connection.execute(_reference_set(name, version))
+        self._count_reference_change()
+        return gone.rowcount > 0
+
+    def put_document(self, document: ReferenceDocument) -> None:
+        """Add or replace the reference document of that kind and name."""
+        self._connection.execute(_one_document(document.kind, document.name))
+        self._connection.execute(insert(reference_documents).values(**document_columns(document)))
+        self._count_reference_change()
+
+    def remove_document(self, kind: DocumentKind, name: str) -> bool:
+        """Remove a reference document; False if there was none."""
+        gone = self._connection.execute(_one_document(kind, name))
         self._count_reference_change()
         return gone.rowcount == 1
 
@@ -247,6 +267,17 @@ class Work:
         )
         if changed.rowcount == 0:
             self._connection.execute(insert(revisions).values(subject=REFERENCE_REVISION, number=1))
+
+
+def _reference_set(name: str, version: int) -> Delete:
+    named = delete(reference_sets).where(reference_sets.c.name == name)
+    return named.where(reference_sets.c.version == version) if version else named
+
+
+def _one_document(kind: DocumentKind, name: str) -> Delete:
+    return delete(reference_documents).where(
+        reference_documents.c.kind == kind.value, reference_documents.c.name == name
+    )
 
 
 def _moved_on(device: DeviceId) -> Conflict:

@@ -13,12 +13,13 @@ from tests.simulators.stored import (
     AT,
     a_certificate,
     a_device,
+    a_document,
     a_judgement,
     a_reference_set,
     a_result,
 )
 from verifier.errors import Conflict
-from verifier.ports import AccessToken, DeviceRecord
+from verifier.ports import AccessToken, DeviceRecord, DocumentKind, StoredReferenceSets
 from verifier.store.sql_store import SqlStore
 
 NAME = DeviceId("sn-0001")
@@ -198,12 +199,49 @@ class StoreCases:
         with store.work() as work:
             work.put_reference_set(a_reference_set(version=2))
 
-        assert store.reference_sets() == [a_reference_set(version=2)]
+        both = (a_reference_set(version=2), a_reference_set())
+        assert store.reference_sets() == StoredReferenceSets(sets=both)
         assert len({before, between, store.reference_revision()}) == 3
+        with store.work() as work:
+            assert work.remove_reference_set("golden", version=1)
+        assert store.reference_sets().sets == (a_reference_set(version=2),)
         with store.work() as work:
             assert work.remove_reference_set("golden")
             assert not work.remove_reference_set("golden")
-        assert store.reference_sets() == []
+        assert store.reference_sets().sets == ()
+
+    def test_reference_set_that_cannot_be_read_is_named_and_left_out(self, store: SqlStore) -> None:
+        with store.work() as work:
+            work.put_reference_set(a_reference_set())
+            work.put_reference_set(a_reference_set("torn"))
+            work._connection.exec_driver_sql(
+                "UPDATE reference_sets SET document = 'x' WHERE name = 'torn'"
+            )
+
+        found = store.reference_sets()
+
+        assert found.sets == (a_reference_set(),)
+        assert [name for name, _ in found.unreadable] == ["torn/1"]
+
+    def test_documents_are_kept_by_kind_and_name(self, store: SqlStore) -> None:
+        policy = a_document(DocumentKind.RUNTIME_POLICY, "edge")
+        with store.work() as work:
+            work.put_document(policy)
+            work.put_document(a_document(DocumentKind.AIBOM, "edge"))
+        before = store.reference_revision()
+        with store.work() as work:
+            work.put_document(replace(policy, version=2, document="new"))
+        between = store.reference_revision()
+
+        assert store.documents(DocumentKind.RUNTIME_POLICY) == [
+            replace(policy, version=2, document="new")
+        ]
+        with store.work() as work:
+            assert work.remove_document(DocumentKind.RUNTIME_POLICY, "edge")
+            assert not work.remove_document(DocumentKind.RUNTIME_POLICY, "edge")
+        assert store.documents(DocumentKind.RUNTIME_POLICY) == []
+        assert len(store.documents(DocumentKind.AIBOM)) == 1
+        assert len({before, between, store.reference_revision()}) == 3
 
     def test_token_names_are_unique(self, store: SqlStore) -> None:
         token = AccessToken(name="a", role="reader", sha256=bytes(32), created_at=AT)
