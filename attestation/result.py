@@ -134,6 +134,8 @@ class Finding:
         step: Number of the appraisal step that found it.
         pcr: The PCR concerned, if one is.
         bank: Its bank, e.g. ``sha256``.
+        rule: Key of the policy's rule that gave the value, e.g. ``boot.secure_boot`` or
+            ``pcrs[4]``; empty where no policy decides.
     """
 
     code: str
@@ -143,6 +145,7 @@ class Finding:
     step: int
     pcr: int | None = None
     bank: str | None = None
+    rule: str = ""
 
 
 class StepVerdict(StrEnum):
