@@ -105,6 +105,10 @@ class RefusalCode(StrEnum):
     BOOT_ORDER_CHANGED = "boot-order-changed"
     EXIT_BOOT_SERVICES_MISSING = "exit-boot-services-missing"
     PCR_BANKS_DISAGREE = "pcr-banks-disagree"
+    SECURE_BOOT_KEYS_UNKNOWN = "secure-boot-keys-unknown"
+    BOOT_IMAGE_REFUSED = "boot-image-refused"
+    PLATFORM_MODE_REFUSED = "platform-mode-refused"
+    DMA_PROTECTION_OFF = "dma-protection-off"
 
     # --- IMA: what the running system measured -----------------------------------------------
     IMA_OFFSET_UNKNOWN = "ima-offset-unknown"
