@@ -1,9 +1,17 @@
 """Every cap on hostile input, in one place, each with its reason. Units are in the names."""
 
-MAX_EVIDENCE_BYTES = 6 * 1024 * 1024
-"""One evidence message: the largest firmware log we take, plus quote, claims and room to spare."""
+MAX_IMA_PART_BYTES = 24 * 1024 * 1024
+"""The new entries of an IMA list in one evidence. A list can only be proven whole, so the first
+evidence of a boot holds all of it: 100 000 entries are 10 to 20 MB."""
 
-MAX_ENROLMENT_BYTES = 6 * 1024 * 1024 + 64 * 1024
+MAX_AGENT_LOG_BYTES = 1024 * 1024
+"""The AI agent's measurement log in one evidence; an entry is about 200 bytes."""
+
+MAX_EVIDENCE_BYTES = 32 * 1024 * 1024
+"""One evidence message: the largest IMA list, firmware log and agent log that we take, plus
+quote and claims. Without an IMA list no message gets near it, since each part has its cap."""
+
+MAX_ENROLMENT_BYTES = MAX_EVIDENCE_BYTES + 64 * 1024
 """One enrolment request: evidence plus two certificate chains, a CSR and two certifications."""
 
 MAX_FIRMWARE_LOG_BYTES = 4 * 1024 * 1024

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final, get_args, get_type_hints
 
+from attestation.limits import MAX_ENROLMENT_BYTES
 from verifier.errors import SettingsInvalid
 
 DEFAULT_FILE: Final = Path("/etc/verifier/verifier.toml")
@@ -129,7 +130,7 @@ class LimitSettings:
         connections: Connections held at once, over all clients.
     """
 
-    body_bytes: int = 6 * 1024 * 1024 + 64 * 1024
+    body_bytes: int = MAX_ENROLMENT_BYTES
     body_seconds: float = 20.0
     requests_per_s: float = 20.0
     burst: int = 60

@@ -8,6 +8,8 @@ label                 media type                    bound digest
 ``pcr-values``        PCR_VALUES                    SHA-256(media type || 0x00 || value)
 ``firmware-log``      FIRMWARE_LOG or               SHA-256("firmware-log" || 0x00 ||
                       FIRMWARE_LOG_DIGEST           SHA-256(log))
+``ima-list``          IMA_LIST                      SHA-256(media type || 0x00 || value)
+``agent-log``         AGENT_LOG                     SHA-256(media type || 0x00 || value)
 ``claims``            CLAIMS                        SHA-256(media type || 0x00 || value)
 ====================  ============================  =============================================
 
@@ -26,12 +28,15 @@ from typing import Final
 
 from attestation.algorithms import HashAlgorithm, hash_by_id
 from attestation.errors import LimitExceeded, MalformedInput, Unsupported
-from attestation.evidence import ClaimValue, Evidence, FirmwareLog, Quote
+from attestation.evidence import ClaimValue, Evidence, FirmwareLog, ImaPart, Quote
 from attestation.identity import Nonce
 from attestation.limits import (
+    MAX_AGENT_LOG_BYTES,
     MAX_CLAIMS_BYTES,
     MAX_EVIDENCE_BYTES,
     MAX_FIRMWARE_LOG_BYTES,
+    MAX_IMA_ENTRIES,
+    MAX_IMA_PART_BYTES,
     MAX_TPM_STRUCTURE_BYTES,
 )
 from attestation.pcr import PCR_COUNT, PcrBanks
@@ -50,6 +55,8 @@ PART_CHALLENGE: Final = "challenge"
 PART_QUOTE: Final = "quote"
 PART_PCR_VALUES: Final = "pcr-values"
 PART_FIRMWARE_LOG: Final = "firmware-log"
+PART_IMA_LIST: Final = "ima-list"
+PART_AGENT_LOG: Final = "agent-log"
 PART_CLAIMS: Final = "claims"
 
 MIN_NONCE_BYTES: Final = 8
@@ -61,6 +68,9 @@ MAX_CLAIMS: Final = 64
 
 _MAX_CLAIM_NAME_CHARS: Final = 64
 _MAX_PCR_VALUES_BYTES: Final = 8 * 1024
+_IMA_HEAD_BYTES: Final = 64
+"""What the map around the entries takes."""
+
 _MAX_QUOTE_BYTES: Final = 2 * MAX_TPM_STRUCTURE_BYTES + 64
 _STRUCTURE: Final = "evidence"
 _MEDIA_TYPES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -68,8 +78,11 @@ _MEDIA_TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     PART_QUOTE: (media_types.TPM_QUOTE,),
     PART_PCR_VALUES: (media_types.PCR_VALUES,),
     PART_FIRMWARE_LOG: (media_types.FIRMWARE_LOG, media_types.FIRMWARE_LOG_DIGEST),
+    PART_IMA_LIST: (media_types.IMA_LIST,),
+    PART_AGENT_LOG: (media_types.AGENT_LOG,),
     PART_CLAIMS: (media_types.CLAIMS,),
 }
+_BOUND_AS_SENT: Final = frozenset({PART_PCR_VALUES, PART_IMA_LIST, PART_AGENT_LOG, PART_CLAIMS})
 _EVIDENCE_INDICATORS: Final = frozenset(
     {None, *(Indicator(bits) for bits in range(1, 32) if bits & Indicator.EVIDENCE)}
 )
@@ -95,6 +108,9 @@ def encode_parts(
     firmware_log: bytes | None,
     log_digest_only: bool,  # noqa: FBT001 - the contract's order; callers name it
     claims: Mapping[str, ClaimValue],
+    *,
+    ima_list: ImaPart | None = None,
+    agent_log: bytes | None = None,
 ) -> BoundParts:
     """Encode what the quote will bind; quote over ``.digests``, then :func:`encode_evidence`.
 
@@ -103,6 +119,8 @@ def encode_parts(
         firmware_log: The log's bytes, or None if the device has none.
         log_digest_only: Send the log's SHA-256 in its place: the verifier has seen the log.
         claims: Host facts; left out of the message if there are none.
+        ima_list: The IMA list from one entry on, or None to send none.
+        agent_log: The AI agent's measurements, or None if there are none.
     """
     banks: dict[CborKey, CborValue] = {
         int(bank): dict(values.items()) for bank, values in pcr_values.items()
@@ -113,6 +131,11 @@ def encode_parts(
         records[PART_FIRMWARE_LOG] = _part(media_types.FIRMWARE_LOG_DIGEST, digest)
     elif firmware_log is not None:
         records[PART_FIRMWARE_LOG] = _part(media_types.FIRMWARE_LOG, firmware_log)
+    if ima_list is not None:
+        entries = strict_cbor.encode({"offset": ima_list.offset, "entries": ima_list.content})
+        records[PART_IMA_LIST] = _part(media_types.IMA_LIST, entries)
+    if agent_log is not None:
+        records[PART_AGENT_LOG] = _part(media_types.AGENT_LOG, agent_log)
     if claims:
         facts: dict[CborKey, CborValue] = dict(claims.items())
         records[PART_CLAIMS] = _part(media_types.CLAIMS, strict_cbor.encode(facts))
@@ -163,6 +186,8 @@ def decode_evidence(raw: bytes) -> Evidence:
         quote=_quote(records[PART_QUOTE].value),
         pcr_values=_pcr_values(records[PART_PCR_VALUES].value),
         firmware_log=firmware_log,
+        ima_list=_ima_list(records),
+        agent_log=_agent_log(records),
         claims=_claims(records[PART_CLAIMS].value) if PART_CLAIMS in records else {},
         part_digests=_part_digests(records, firmware_log),
         digest=hashlib.sha256(raw).digest(),
@@ -204,7 +229,7 @@ def _part_digests(
     for label in sorted(records):
         if label == PART_FIRMWARE_LOG and firmware_log is not None:
             bound = f"{label}\x00".encode() + firmware_log.digest
-        elif label in (PART_PCR_VALUES, PART_CLAIMS):
+        elif label in _BOUND_AS_SENT:
             bound = f"{records[label].media_type}\x00".encode() + records[label].value
         else:
             continue
@@ -288,6 +313,42 @@ def _firmware_log(records: Mapping[str, CmwRecord]) -> FirmwareLog | None:
             structure=structure,
         )
     return FirmwareLog(digest=hashlib.sha256(record.value).digest(), content=record.value)
+
+
+def _ima_list(records: Mapping[str, CmwRecord]) -> ImaPart | None:
+    """Take offset and entries; whether they are entries is for the appraisal to find out."""
+    record = records.get(PART_IMA_LIST)
+    if record is None:
+        return None
+    structure = f"{_STRUCTURE}.{PART_IMA_LIST}"
+    limit = MAX_IMA_PART_BYTES + _IMA_HEAD_BYTES
+    fields = Map(
+        strict_cbor.decode(record.value, limit_bytes=limit, structure=structure),
+        structure,
+        RefusalCode.EVIDENCE_MALFORMED,
+    )
+    part = ImaPart(
+        offset=fields.integer("offset", lowest=0, highest=MAX_IMA_ENTRIES),
+        content=fields.octets("entries", limit=MAX_IMA_PART_BYTES, least=0),
+    )
+    fields.finish()
+    return part
+
+
+def _agent_log(records: Mapping[str, CmwRecord]) -> bytes | None:
+    record = records.get(PART_AGENT_LOG)
+    if record is None:
+        return None
+    structure = f"{_STRUCTURE}.{PART_AGENT_LOG}"
+    if not record.value:
+        raise _malformed("the log is empty; a device without one leaves the part out", structure)
+    if len(record.value) > MAX_AGENT_LOG_BYTES:
+        raise LimitExceeded(
+            RefusalCode.TOO_LARGE,
+            f"the log is {len(record.value)} bytes, at most {MAX_AGENT_LOG_BYTES} are accepted",
+            structure=structure,
+        )
+    return record.value
 
 
 def _claims(value: bytes) -> Mapping[str, ClaimValue]:

@@ -34,6 +34,12 @@ FIRMWARE_LOG: Final = "application/vnd.device-attestation.firmware-log.v1"
 FIRMWARE_LOG_DIGEST: Final = "application/vnd.device-attestation.firmware-log-digest.v1"
 """SHA-256 of a firmware event log that the verifier has seen before; 32 bytes."""
 
+IMA_LIST: Final = "application/vnd.device-attestation.ima-list.v1+cbor"
+"""``{"offset": entries left out, "entries": binary runtime measurements from there on}``."""
+
+AGENT_LOG: Final = "application/vnd.device-attestation.agent-log.v1"
+"""The AI agent's measurements: a TCG canonical event log in its TLV form."""
+
 CLAIMS: Final = "application/vnd.device-attestation.claims.v1+cbor"
 """Host facts: ``{name: text | number | flag | bytes}``."""
 

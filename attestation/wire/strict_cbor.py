@@ -251,12 +251,18 @@ class Map:
         self._check_size(key, len(value), limit)
         return value
 
-    def octets(self, key: CborKey, *, limit: int) -> bytes:
-        """Take a byte string of 1 to ``limit`` bytes. Raises MalformedInput, LimitExceeded."""
+    def octets(self, key: CborKey, *, limit: int, least: int = 1) -> bytes:
+        """Take a byte string of ``least`` (0 or 1) to ``limit`` bytes.
+
+        Raises:
+            MalformedInput: If it is missing, of another kind, or empty where that is not allowed.
+            LimitExceeded: If it is longer.
+        """
         value = self._take(key)
         if not isinstance(value, bytes):
             raise self._wrong_type(key, value, "a byte string")
-        self._check_size(key, len(value), limit)
+        if value or least:
+            self._check_size(key, len(value), limit)
         return value
 
     def integer(self, key: CborKey, *, lowest: int, highest: int) -> int:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from attestation.algorithms import HashAlgorithm
 from attestation.errors import AttestationError
-from attestation.evidence import Quote, qualifying_data
+from attestation.evidence import ImaPart, Quote, qualifying_data
 from attestation.identity import DeviceId
 from attestation.result import AttestationResult, Claim, Finding, worst_vector
 from attestation.wire import strict_cbor
@@ -62,6 +62,9 @@ BLOBS = st.binary(min_size=1, max_size=60)
 QUOTES = st.builds(Quote, attest=BLOBS, signature=BLOBS)
 NONCES = st.binary(min_size=8, max_size=64)
 LOGS = st.none() | st.binary(min_size=1, max_size=300)
+IMA_PARTS = st.none() | st.builds(
+    ImaPart, offset=st.integers(0, 500_000), content=st.binary(max_size=300)
+)
 
 
 def depth(value: object) -> int:
@@ -123,7 +126,7 @@ def test_a_collection_comes_back_as_it_went(
     assert decode_collection(encode_collection(sent), limit_bytes=10_000) == sent
 
 
-@given(NONCES, QUOTES, PCRS, LOGS, st.booleans(), CLAIMS)
+@given(NONCES, QUOTES, PCRS, LOGS, st.booleans(), CLAIMS, IMA_PARTS, LOGS)
 def test_evidence_comes_back_as_it_went_and_binds_alike(
     nonce: bytes,
     quote: Quote,
@@ -131,15 +134,22 @@ def test_evidence_comes_back_as_it_went_and_binds_alike(
     log: bytes | None,
     short: bool,  # noqa: FBT001
     claims: dict[str, str | int | bool | bytes],
+    ima: ImaPart | None,
+    agent: bytes | None,
 ) -> None:
-    parts = encode_parts(pcrs, log, log_digest_only=short, claims=claims)
+    parts, whole = (
+        encode_parts(
+            pcrs, log, log_digest_only=digest_only, claims=claims, ima_list=ima, agent_log=agent
+        )
+        for digest_only in (short, False)
+    )
     evidence = decode_evidence(encode_evidence(nonce, quote, parts))
-    whole = encode_parts(pcrs, log, log_digest_only=False, claims=claims)
 
     assert (evidence.nonce, evidence.quote) == (nonce, quote)
     assert (evidence.pcr_values, evidence.claims) == (pcrs, claims)
     assert evidence.part_digests == parts.digests == whole.digests
     assert (evidence.firmware_log is None) == (log is None)
+    assert (evidence.ima_list, evidence.agent_log) == (ima, agent)
 
 
 def sample() -> tuple[bytes, BoundParts]:
@@ -148,6 +158,8 @@ def sample() -> tuple[bytes, BoundParts]:
         b"log" * 20,
         log_digest_only=False,
         claims={"kernel": "6.1", "n": 5},
+        ima_list=ImaPart(offset=3, content=b"entry" * 5),
+        agent_log=b"events",
     )
     return encode_evidence(b"n" * 16, Quote(attest=b"a" * 20, signature=b"s" * 20), parts), parts
 
@@ -175,6 +187,7 @@ def test_one_flipped_bit_is_refused_or_seen(place: int) -> None:
             original.claims,
             original.firmware_log,
         )
+        assert (evidence.ima_list, evidence.agent_log) == (original.ima_list, original.agent_log)
 
 
 @settings(max_examples=300)

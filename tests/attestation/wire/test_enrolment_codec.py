@@ -6,7 +6,12 @@ import pytest
 
 from attestation.errors import InputError, LimitExceeded, MalformedInput
 from attestation.evidence import Quote
-from attestation.limits import MAX_CERTIFICATE_BYTES, MAX_CHAIN_LENGTH, MAX_ENROLMENT_BYTES
+from attestation.limits import (
+    MAX_CERTIFICATE_BYTES,
+    MAX_CHAIN_LENGTH,
+    MAX_ENROLMENT_BYTES,
+    MAX_EVIDENCE_BYTES,
+)
 from attestation.refusals import RefusalCode
 from attestation.wire import strict_cbor
 from attestation.wire.enrolment_codec import (
@@ -74,7 +79,7 @@ def test_an_unknown_field_is_refused() -> None:
         ("idevid_certify", {"attest": bytes(4097), "signature": b"s"}),
         ("ldevid_certify", {"attest": b"a", "signature": bytes(4097)}),
         ("csr", bytes(16 * 1024 + 1)),
-        ("evidence", bytes(6 * 1024 * 1024 + 1)),
+        ("evidence", bytes(MAX_EVIDENCE_BYTES + 1)),
     ],
 )
 def test_a_field_above_its_limit_is_refused(key: str, value: object) -> None:

@@ -6,12 +6,20 @@ import pytest
 
 from attestation.algorithms import HashAlgorithm
 from attestation.errors import InputError, LimitExceeded, MalformedInput, Unsupported
-from attestation.evidence import Quote, qualifying_data
-from attestation.limits import MAX_CLAIMS_BYTES, MAX_EVIDENCE_BYTES, MAX_FIRMWARE_LOG_BYTES
+from attestation.evidence import ImaPart, Quote, qualifying_data
+from attestation.limits import (
+    MAX_AGENT_LOG_BYTES,
+    MAX_CLAIMS_BYTES,
+    MAX_EVIDENCE_BYTES,
+    MAX_FIRMWARE_LOG_BYTES,
+    MAX_IMA_ENTRIES,
+    MAX_IMA_PART_BYTES,
+)
 from attestation.refusals import RefusalCode
 from attestation.wire import media_types, strict_cbor
 from attestation.wire.evidence_codec import (
     MAX_CLAIMS,
+    BoundParts,
     decode_evidence,
     encode_evidence,
     encode_parts,
@@ -23,6 +31,8 @@ SHA256 = HashAlgorithm.SHA256
 PCRS = {SHA256: {0: b"\x01" * 32, 7: b"\x02" * 32}, HashAlgorithm.SHA384: {23: b"\x03" * 48}}
 CLAIMS = {"kernel": "6.1", "uptime_s": 12, "secure": True, "boot_id": b"\x00\xff"}
 LOG = b"firmware log" * 100
+IMA = ImaPart(offset=17, content=b"entries")
+AGENT_LOG = b"canonical event log"
 
 
 def message(**changes: object) -> bytes:
@@ -41,6 +51,12 @@ def message(**changes: object) -> bytes:
         parts[label.replace("_", "-") if label != "__cmwc_t" else label] = value
     present = {label: value for label, value in parts.items() if value is not None}
     return strict_cbor.encode(present)  # type: ignore[arg-type]
+
+
+def full(**more: object) -> BoundParts:
+    """Every part there is, some replaced."""
+    given: dict[str, object] = {"ima_list": IMA, "agent_log": AGENT_LOG, **more}
+    return encode_parts(PCRS, LOG, log_digest_only=False, claims=CLAIMS, **given)  # type: ignore[arg-type]
 
 
 def refusal(raw: bytes) -> InputError:
@@ -71,6 +87,81 @@ def test_evidence_comes_back_as_it_went(log: bytes | None, claims: dict[str, obj
         assert evidence.firmware_log.digest == hashlib.sha256(log).digest()
 
 
+@pytest.mark.parametrize("ima", [None, IMA, ImaPart(offset=0, content=b"")])
+@pytest.mark.parametrize("agent_log", [None, AGENT_LOG])
+def test_running_systems_logs_come_back_as_they_went(
+    ima: ImaPart | None, agent_log: bytes | None
+) -> None:
+    parts = full(ima_list=ima, agent_log=agent_log)
+
+    evidence = decode_evidence(encode_evidence(NONCE, QUOTE, parts))
+
+    assert (evidence.ima_list, evidence.agent_log) == (ima, agent_log)
+    assert evidence.part_digests == parts.digests
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"offset": 0},
+        {"entries": b""},
+        {"offset": -1, "entries": b""},
+        {"offset": MAX_IMA_ENTRIES + 1, "entries": b""},
+        {"offset": True, "entries": b""},
+        {"offset": b"", "entries": b""},
+        {"offset": 0, "entries": "text"},
+        {"offset": 0, "entries": b"", "more": 1},
+        [0, b""],
+    ],
+)
+def test_malformed_ima_part_is_refused(part: object) -> None:
+    raw = strict_cbor.encode(part)  # type: ignore[arg-type]
+
+    assert refusal(message(ima_list=[media_types.IMA_LIST, raw])).code is (
+        RefusalCode.EVIDENCE_MALFORMED
+    )
+
+
+def test_the_largest_ima_part_is_read_and_one_byte_more_refused() -> None:
+    def part(size: int) -> bytes:
+        raw = strict_cbor.encode({"offset": MAX_IMA_ENTRIES, "entries": bytes(size)})
+        return message(ima_list=[media_types.IMA_LIST, raw])
+
+    read = decode_evidence(part(MAX_IMA_PART_BYTES)).ima_list
+
+    assert read is not None
+    assert (read.offset, len(read.content)) == (MAX_IMA_ENTRIES, MAX_IMA_PART_BYTES)
+    assert refusal(part(MAX_IMA_PART_BYTES + 1)).code is RefusalCode.TOO_LARGE
+
+
+def test_the_largest_agent_log_is_read_and_one_byte_more_refused() -> None:
+    largest = bytes(MAX_AGENT_LOG_BYTES)
+    assert decode_evidence(message(agent_log=[media_types.AGENT_LOG, largest])).agent_log
+
+    error = refusal(message(agent_log=[media_types.AGENT_LOG, largest + b"x"]))
+
+    assert error.code is RefusalCode.TOO_LARGE
+
+
+def test_an_empty_agent_log_is_refused() -> None:
+    assert refusal(message(agent_log=[media_types.AGENT_LOG, b""])).code is (
+        RefusalCode.EVIDENCE_MALFORMED
+    )
+
+
+def test_the_largest_parts_fit_into_one_message_together() -> None:
+    parts = encode_parts(
+        PCRS,
+        bytes(MAX_FIRMWARE_LOG_BYTES),
+        log_digest_only=False,
+        claims={"a": "x" * (MAX_CLAIMS_BYTES - 16)},
+        ima_list=ImaPart(offset=0, content=bytes(MAX_IMA_PART_BYTES)),
+        agent_log=bytes(MAX_AGENT_LOG_BYTES),
+    )
+
+    assert decode_evidence(encode_evidence(NONCE, QUOTE, parts)).ima_list
+
+
 def test_claims_keep_their_kinds() -> None:
     parts = encode_parts(PCRS, None, log_digest_only=False, claims=CLAIMS)
 
@@ -94,9 +185,15 @@ def test_whole_log_and_its_digest_are_bound_alike() -> None:
 
 
 def test_the_bound_digests_are_the_documented_ones() -> None:
-    parts = encode_parts(PCRS, LOG, log_digest_only=False, claims=CLAIMS)
+    parts = full()
 
     assert dict(parts.digests) == {
+        "ima-list": hashlib.sha256(
+            media_types.IMA_LIST.encode()
+            + b"\x00"
+            + strict_cbor.encode({"offset": 17, "entries": b"entries"})
+        ).digest(),
+        "agent-log": hashlib.sha256(media_types.AGENT_LOG.encode() + b"\x00" + AGENT_LOG).digest(),
         "claims": hashlib.sha256(
             media_types.CLAIMS.encode() + b"\x00" + strict_cbor.encode(CLAIMS)  # type: ignore[arg-type]
         ).digest(),
@@ -118,10 +215,17 @@ def test_the_bound_digests_are_the_documented_ones() -> None:
         encode_parts(PCRS, None, log_digest_only=False, claims=CLAIMS),
         encode_parts(PCRS, LOG, log_digest_only=False, claims={**CLAIMS, "kernel": "6.2"}),
         encode_parts(PCRS, LOG, log_digest_only=False, claims={}),
+        full(ima_list=ImaPart(offset=16, content=IMA.content)),
+        full(ima_list=ImaPart(offset=17, content=b"others!")),
+        full(ima_list=ImaPart(offset=17, content=b"")),
+        full(ima_list=None),
+        full(agent_log=b"another"),
+        full(agent_log=None),
+        full(agent_log=IMA.content, ima_list=ImaPart(offset=17, content=AGENT_LOG)),
     ],
 )
 def test_no_part_can_be_swapped_or_dropped_under_a_quote(other: object) -> None:
-    mine = encode_parts(PCRS, LOG, log_digest_only=False, claims=CLAIMS)
+    mine = full()
     swapped = decode_evidence(encode_evidence(NONCE, QUOTE, other))  # type: ignore[arg-type]
 
     assert qualifying_data(NONCE, swapped.part_digests) != qualifying_data(NONCE, mine.digests)
