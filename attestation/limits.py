@@ -55,3 +55,30 @@ MAX_IMA_LIST_BYTES = 64 * 1024 * 1024
 
 MAX_IMA_ENTRIES = 500_000
 """Entries of one IMA list."""
+
+MAX_AGENT_LOG_BYTES = 2 * 1024 * 1024
+"""The agent's own measurements: a record of a file takes 150 to 350 bytes, so 6000 files or more."""
+
+MAX_AGENT_RECORDS = 16_384
+"""Records in one agent log; the device agent stops measuring there and says so."""
+
+MAX_AGENT_PATH_BYTES = 4096
+"""Linux's PATH_MAX."""
+
+MAX_AIBOM_BYTES = 8 * 1024 * 1024
+"""One AIBOM: some 300 bytes for each component and file."""
+
+MAX_AIBOM_COMPONENTS = 50_000
+"""Components of one AIBOM, nested ones included."""
+
+MAX_AIBOM_DEPTH = 16
+"""Components within components; real ones nest three deep."""
+
+MAX_ENDORSEMENT_BYTES = 12 * 1024 * 1024
+"""One DSSE envelope; its payload may hold a whole AIBOM in base64."""
+
+MAX_DSSE_SIGNATURES = 16
+"""Signatures on one envelope; real ones have one to three."""
+
+MAX_STATEMENT_SUBJECTS = 10_000
+"""Subjects of one in-toto statement; a model in shards has hundreds."""
