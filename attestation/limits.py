@@ -82,3 +82,21 @@ MAX_DSSE_SIGNATURES = 16
 
 MAX_STATEMENT_SUBJECTS = 10_000
 """Subjects of one in-toto statement; a model in shards has hundreds."""
+
+MAX_IMA_FIELD_BYTES = 64 * 1024
+"""One name or template data of an IMA entry: a path, a signature, a key or a command line."""
+
+MAX_SIGNATURE_LISTS = 1024
+"""EFI signature lists in one Secure Boot variable; a real db has one per certificate, below 20."""
+
+MAX_SIGNATURE_ENTRIES = 65_536
+"""Entries of one Secure Boot variable; the largest real dbx has below 1000."""
+
+MAX_DEVICE_PATH_NODES = 64
+"""Nodes shown of one UEFI device path; real ones have below 12."""
+
+MAX_SIPA_DEPTH = 8
+"""Containers within containers of a Windows event; real ones reach three."""
+
+MAX_TAGGED_EVENTS = 4096
+"""Tagged events within one EV_EVENT_TAG; Windows logs below 400."""
