@@ -2,25 +2,32 @@
 
 The PCR values travel beside the quote, so they must be the values that were quoted. If a PCR
 moved between reading and quoting (a measurement arrived), everything is read again.
+
+The order is what makes the logs fit the quote: measuring the agent extends a PCR, so it is done
+before the PCRs are read; the kernel adds to its list before it extends, so the list is read after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from attestation.errors import AttestationError
-from attestation.evidence import ClaimValue, Quote, qualifying_data
+from attestation.evidence import Quote, qualifying_data
 from attestation.pcr import PcrBanks, PcrSelection, composite_digest
 from attestation.tpm.attest import parse_attest
 from attestation.tpm.signature import parse_signature
-from attestation.wire.evidence_codec import BoundParts, encode_evidence, encode_parts
+from attestation.wire.evidence_codec import encode_evidence, encode_parts
 from device_agent.errors import TpmRefused
 from device_agent.ports import AgentLog, HostClaims, ImaList, MeasurementLog, Tpm
 
 MOST_TRIES: Final = 5
 """Reads of the PCRs before we say that they do not hold still."""
+
+IMA_PCR: Final = 10
+"""What the kernel extends (CONFIG_IMA_MEASURE_PCR_IDX). A verifier that does not ask for it could
+prove nothing of the list, so it is spared the list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,41 +42,51 @@ class Sources:
 
 
 def collect(
-    sources: Sources, *, nonce: bytes, selections: Sequence[PcrSelection], whole_log: bool
+    sources: Sources,
+    *,
+    nonce: bytes,
+    selections: Sequence[PcrSelection],
+    whole_log: bool,
+    ima_from: int = 0,
 ) -> bytes:
     """Collect evidence for one challenge.
 
     Args:
-        sources: TPM, firmware log and host facts.
+        sources: TPM, logs and host facts.
         nonce: The challenge to answer.
         selections: The PCRs that the verifier asked for.
         whole_log: Send the firmware log itself; False to send only its digest.
+        ima_from: The first IMA entry that the verifier does not have.
 
     Returns:
         An evidence message (``application/cmw+cbor``).
 
     Raises:
         TpmError: If the TPM fails, or its PCRs do not hold still.
-        SourceUnreadable: If the firmware log is there but cannot be read.
+        SourceUnreadable: If a log is there but cannot be read.
     """
     claims = sources.host.read()
+    agent_log = sources.agent_log.read() if sources.agent_log is not None else None
+    measured = any(IMA_PCR in selection.indices for selection in selections)
+    ima_list = sources.ima_list if measured else None
     for _ in range(MOST_TRIES):
         values = sources.tpm.read_pcrs(selections)
-        # The log is read after the PCRs and again on each try, so that an event that moved a
-        # PCR is in it.
-        parts = _bind(values, sources.firmware_log.read(), claims, whole_log=whole_log)
+        # Logs are read after the PCRs and again on each try, so that an event that moved a PCR
+        # is in them.
+        parts = encode_parts(
+            values,
+            sources.firmware_log.read(),
+            not whole_log,
+            claims,
+            ima_list=ima_list.read_from(ima_from) if ima_list is not None else None,
+            agent_log=agent_log,
+        )
         quote = sources.tpm.quote(selections, qualifying_data(nonce, parts.digests))
         if _quotes(quote, selections, values):
             return encode_evidence(nonce, quote, parts)
     raise TpmRefused(
         f"the PCRs changed during each of {MOST_TRIES} quotes; something measures without end"
     )
-
-
-def _bind(
-    values: PcrBanks, log: bytes | None, claims: Mapping[str, ClaimValue], *, whole_log: bool
-) -> BoundParts:
-    return encode_parts(values, log, not whole_log, claims)
 
 
 def _quotes(quote: Quote, selections: Sequence[PcrSelection], values: PcrBanks) -> bool:

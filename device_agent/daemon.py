@@ -85,6 +85,7 @@ TRANSIENT_REFUSALS: Final = frozenset(
         RefusalCode.RATE_LIMITED,
         RefusalCode.STORE_UNAVAILABLE,
         RefusalCode.LOG_UNKNOWN,
+        RefusalCode.IMA_OFFSET_UNKNOWN,
         *NONCE_FAULTS,
     }
 )
@@ -169,10 +170,10 @@ def _attest(state: State, moment: Moment) -> Transition:
 def _send(state: State, held: HeldChallenge) -> Transition:
     """Spend the challenge: it leaves the state with the evidence."""
     following = replace(state, pending=Pending.EVIDENCE, challenge=None)
-    return Transition(
-        state=following,
-        actions=(SendEvidence(challenge=held.reply, whole_log=not state.log_known),),
+    send = SendEvidence(
+        challenge=held.reply, whole_log=not state.log_known, ima_from=state.ima_next
     )
+    return Transition(state=following, actions=(send,))
 
 
 def _hold(reply: ChallengeReply, moment: Moment) -> HeldChallenge:
@@ -190,7 +191,13 @@ def _enrolled(state: State, reply: EnrolmentReply, moment: Moment) -> Transition
     # ``reenrolled`` stays until evidence is judged: a verifier that enrols us and then does not
     # know us must not be asked in a tight circle.
     fresh = replace(
-        state, credential=credential, renew_at=None, fault=None, log_known=False, challenge=None
+        state,
+        credential=credential,
+        renew_at=None,
+        fault=None,
+        log_known=False,
+        ima_next=reply.ima_next,
+        challenge=None,
     )
     following = _attest(fresh, moment)
     return replace(
@@ -216,6 +223,7 @@ def _judged(state: State, reply: EvidenceReply, moment: Moment, pacing: Pacing) 
         rechallenged=False,
         reenrolled=False,
         log_known=reply.log_known,
+        ima_next=reply.ima_next,
         challenge=_hold(reply.next, moment),
         verdict=verdict,
     )
@@ -252,10 +260,13 @@ def _attestation_failed(state: State, event: Failed, moment: Moment, pacing: Pac
     if event.code == RefusalCode.LOG_UNKNOWN and state.log_known:
         # The verifier lost our log: send it whole, on a new challenge.
         return _attest(replace(state, log_known=False), moment)
+    if event.code == RefusalCode.IMA_OFFSET_UNKNOWN and state.ima_next:
+        # The verifier lost (or never got) what our list goes on from: send it whole.
+        return _attest(replace(state, ima_next=0), moment)
     if event.code in NONCE_FAULTS and not state.rechallenged:
         return _attest(replace(state, rechallenged=True), moment)
     if event.code in CREDENTIAL_FAULTS:
-        bare = replace(state, credential=None, renew_at=None, log_known=False)
+        bare = replace(state, credential=None, renew_at=None, log_known=False, ima_next=0)
         if state.reenrolled:
             following = _back_off(bare, event, moment, pacing, resume=Phase.ENROLLING)
         else:

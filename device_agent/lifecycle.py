@@ -84,6 +84,8 @@ class State:
         renew_at: Not before this moment is a renewal tried (again).
         challenge: The next challenge, if the verifier already gave it.
         log_known: Whether the verifier has our firmware log, so that a digest suffices.
+        ima_next: The first IMA entry that the verifier does not have. Not kept in the state file:
+            after a restart (and so after a reboot) the list is sent whole.
         rechallenged: The challenge under way replaces one that was refused; a second refusal
             in a row backs off.
         reenrolled: The credential was refused and replaced since the last judgement; a second
@@ -100,6 +102,7 @@ class State:
     renew_at: datetime | None = None
     challenge: HeldChallenge | None = None
     log_known: bool = False
+    ima_next: int = 0
     rechallenged: bool = False
     reenrolled: bool = False
     verdict: Verdict | None = None
@@ -218,6 +221,7 @@ class SendEvidence:
 
     challenge: ChallengeReply
     whole_log: bool
+    ima_from: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,16 +108,35 @@ def enrol_once(
 
 
 def attest_once(
-    sources: Sources, verifier: VerifierClient, challenge: ChallengeReply, *, whole_log: bool
+    sources: Sources,
+    verifier: VerifierClient,
+    challenge: ChallengeReply,
+    *,
+    whole_log: bool,
+    ima_from: int = 0,
+    pulse: Callable[[], None] = lambda: None,
 ) -> EvidenceReply:
     """Answer one challenge with evidence.
+
+    Args:
+        sources: TPM, logs and host facts.
+        verifier: The verifier.
+        challenge: What to answer.
+        whole_log: Send the firmware log itself, not its digest.
+        ima_from: The first IMA entry that the verifier does not have.
+        pulse: Called between the parts, so that a watchdog sees progress.
 
     Raises:
         DeviceAgentError: If any part fails.
     """
     evidence = collect(
-        sources, nonce=challenge.nonce, selections=challenge.selections, whole_log=whole_log
+        sources,
+        nonce=challenge.nonce,
+        selections=challenge.selections,
+        whole_log=whole_log,
+        ima_from=ima_from,
     )
+    pulse()
     return verifier.submit(evidence)
 
 
@@ -234,6 +253,8 @@ class DaemonLoop:
                             self._verifier,
                             action.challenge,
                             whole_log=action.whole_log,
+                            ima_from=action.ima_from,
+                            pulse=self._notifier.watchdog,
                         )
                     )
         except DeviceAgentError as error:

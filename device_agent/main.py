@@ -33,6 +33,7 @@ from device_agent.ports import EvidenceReply, KeyRole, Publisher, Tpm
 from device_agent.settings import Settings, require_verifier
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
+from device_agent.sources.ima_list import ImaListFile
 from device_agent.state.files import SavedState, StateFile, StateHeld
 from device_agent.transport.backoff import Backoff
 from device_agent.transport.client import HttpsVerifier, server_context
@@ -194,6 +195,10 @@ def read_chain(path: str) -> tuple[bytes, ...]:
     return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
 
 
+def _path(setting: str) -> Path | None:
+    return Path(setting) if setting else None
+
+
 def assemble(settings: Settings, tpm: Tpm) -> Parts:
     """Wire the parts that talk to the verifier.
 
@@ -208,12 +213,15 @@ def assemble(settings: Settings, tpm: Tpm) -> Parts:
         server_context(settings.mqtt.ca_file, "mqtt.ca_file")
     intermediates = read_chain(settings.tpm.chain_file)
     identities = TlsIdentities(tpm, intermediates, use_tpm_key)
-    log_path = settings.evidence.firmware_log
+    evidence = settings.evidence
     host = HostFacts(agent_version=VERSION)
     return Parts(
         settings=settings,
         sources=Sources(
-            tpm=tpm, firmware_log=FirmwareLogFile(Path(log_path) if log_path else None), host=host
+            tpm=tpm,
+            firmware_log=FirmwareLogFile(_path(evidence.firmware_log)),
+            host=host,
+            ima_list=ImaListFile(_path(evidence.ima_list)),
         ),
         host=host,
         verifier=HttpsVerifier(

@@ -164,11 +164,13 @@ class EnrolmentReply:
         device_id: The id the verifier gave.
         certificate_chain_pem: LDevID certificate first, then its issuers.
         not_after: When the certificate ends (aware).
+        ima_next: The first IMA entry that the verifier wants next time.
     """
 
     device_id: str
     certificate_chain_pem: str
     not_after: datetime
+    ima_next: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +185,7 @@ class EvidenceReply:
         next: The next challenge.
         log_known: Whether the log may be sent as a digest from now on.
         attest_in_s: When the verifier wants the next evidence, seconds.
+        ima_next: The first IMA entry that the verifier wants next time.
     """
 
     status: str
@@ -192,6 +195,7 @@ class EvidenceReply:
     next: ChallengeReply
     log_known: bool
     attest_in_s: float
+    ima_next: int = 0
 
 
 class VerifierClient(Protocol):

@@ -87,6 +87,9 @@ class EvidenceSettings:
     firmware_log: str = _key(
         "/sys/kernel/security/tpm0/binary_bios_measurements", "firmware log file; empty for none"
     )
+    ima_list: str = _key(
+        "/sys/kernel/security/ima/binary_runtime_measurements", "IMA list file; empty for none"
+    )
     interval_min_s: float = _key(1.0, "never attest more often than this", least=0.05, most=86400)
     interval_max_s: float = _key(3600.0, "never wait longer than this", least=0.05, most=86400)
 

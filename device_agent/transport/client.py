@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from attestation.errors import AttestationError
 from attestation.identity import device_id
+from attestation.limits import MAX_IMA_ENTRIES
 from attestation.pcr import parse_selection
 from attestation.refusals import RefusalCode
 from attestation.wire import media_types
@@ -251,6 +252,14 @@ def _number(document: Mapping[str, object], key: str) -> float:
     return float(value)
 
 
+def _ima_next(document: Mapping[str, object]) -> int:
+    """Return where the IMA list goes on; 0, the whole list, from a verifier that does not say."""
+    value = document.get("ima_next", 0)
+    if type(value) is not int or not 0 <= value <= MAX_IMA_ENTRIES:
+        raise _strange(f"has an ima_next that is not 0 to {MAX_IMA_ENTRIES}")
+    return value
+
+
 def _flag(document: Mapping[str, object], key: str) -> bool:
     value = document.get(key)
     if not isinstance(value, bool):
@@ -284,6 +293,7 @@ def _enrolment(document: Mapping[str, object]) -> EnrolmentReply:
         device_id=name,
         certificate_chain_pem=_text(document, "certificate_chain_pem"),
         not_after=not_after,
+        ima_next=_ima_next(document),
     )
 
 
@@ -299,4 +309,5 @@ def _evidence(document: Mapping[str, object]) -> EvidenceReply:
         next=_challenge(following),
         log_known=_flag(document, "log_known"),
         attest_in_s=_number(document, "attest_in_s"),
+        ima_next=_ima_next(document),
     )

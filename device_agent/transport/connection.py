@@ -27,6 +27,10 @@ from device_agent.errors import (
 MOST_ANSWER_BYTES: Final = 1024 * 1024
 """An answer holds one EAR and one challenge: a few kilobytes."""
 
+SLOWEST_BYTES_PER_S: Final = 1024 * 1024
+"""A body gets so much more time to go out; the largest adds half a minute, which leaves systemd's
+watchdog its minute. The verifier grants the same."""
+
 _CLIENT_CERTIFICATE_ALERTS: Final = (
     "ALERT_UNKNOWN_CA",
     "ALERT_BAD_CERTIFICATE",
@@ -62,7 +66,7 @@ class Connection:
         context: Verifies the server and holds our client key.
         key_failure: Says why the client key did not sign for a context, if it did not.
         connect_timeout_s: For TCP and the TLS handshake.
-        read_timeout_s: For one whole exchange.
+        read_timeout_s: For one whole exchange; a large body gets more.
     """
 
     def __init__(
@@ -169,7 +173,6 @@ class Connection:
         except BaseException:
             raw.close()
             raise
-        tls.settimeout(self._read_timeout_s)
         connection = http.client.HTTPConnection(self._host, self._port)
         connection.auto_open = 0
         connection.sock = tls
@@ -181,7 +184,9 @@ class Connection:
         connection = self._open
         if connection is None:
             raise http.client.NotConnected
-        with self._deadline(self._read_timeout_s):
+        seconds = self._read_timeout_s + len(body or b"") / SLOWEST_BYTES_PER_S
+        connection.sock.settimeout(seconds)
+        with self._deadline(seconds):
             # A server that refuses us (our certificate, or a body too large) says so and closes,
             # perhaps before it has read everything: what it said is still there to be read.
             with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
