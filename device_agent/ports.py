@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from attestation.algorithms import HashAlgorithm
 from attestation.evidence import ClaimValue, ImaPart, Quote
 from attestation.pcr import PcrBanks, PcrSelection
 
@@ -57,6 +58,13 @@ class Tpm(Protocol):
 
     def read_pcrs(self, selections: Sequence[PcrSelection]) -> PcrBanks:
         """Read the selected PCRs, all banks, from one pcrUpdateCounter."""
+        ...
+
+    def extend_pcr(self, pcr: int, digests: Mapping[HashAlgorithm, bytes]) -> None:
+        """TPM2_PCR_Extend of one PCR, every bank in ``digests`` in one command.
+
+        After an error the PCR may have been extended or not: read it to know.
+        """
         ...
 
     def quote(self, selections: Sequence[PcrSelection], qualifying: bytes) -> Quote:

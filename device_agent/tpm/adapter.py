@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from attestation.algorithms import HashAlgorithm
 from attestation.evidence import Quote
 from attestation.pcr import PcrBanks, PcrSelection
 from attestation.tpm.signature import parse_signature
 from device_agent.ports import KeyRole, TpmStatus
 from device_agent.tpm import capability, certify, csr, keys, nv, quote
 from device_agent.tpm.connection import Backoff, TpmConnection
+from device_agent.tpm.extend import Extension
 from device_agent.tpm.layout import TpmLayout
 
 if TYPE_CHECKING:
@@ -56,6 +58,10 @@ class EsapiTpm:
     def read_pcrs(self, selections: Sequence[PcrSelection]) -> PcrBanks:
         """Read the selected PCRs, all banks, from one pcrUpdateCounter."""
         return self._connection.run("read PCRs", lambda tpm: quote.read_pcrs(tpm, selections))
+
+    def extend_pcr(self, pcr: int, digests: Mapping[HashAlgorithm, bytes]) -> None:
+        """TPM2_PCR_Extend, every given bank in one command; see :class:`ports.Tpm`."""
+        self._connection.run("extend a PCR", Extension(pcr, digests))
 
     def quote(self, selections: Sequence[PcrSelection], qualifying: bytes) -> Quote:
         """TPM2_Quote by the IAK over the selected PCRs. ``qualifying`` is at most 32 bytes."""

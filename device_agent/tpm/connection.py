@@ -221,7 +221,7 @@ class TpmConnection:
                     return self._run_once(operation)
                 except TSS2_Exception as error:
                     code = int(error.rc)
-                    if not _asks_for_time(code):
+                    if not asks_for_time(code):
                         raise self._translate(what, error) from error
             raise TpmBusy(
                 f"{what}: the TPM asked for more time {self._backoff.attempts} times; another "
@@ -312,7 +312,8 @@ def _base_code(code: int) -> int:
     return base & 0x0BF if base & 0x080 else base
 
 
-def _asks_for_time(code: int) -> bool:
+def asks_for_time(code: int) -> bool:
+    """Say whether a response code means: not carried out, ask again later."""
     return _base_code(code) in _RC_WAIT
 
 

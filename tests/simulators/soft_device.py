@@ -271,6 +271,11 @@ class SoftTpm:
             for item in selections
         }
 
+    def extend_pcr(self, pcr: int, digests: Mapping[HashAlgorithm, bytes]) -> None:
+        self._tick()
+        for bank, digest in digests.items():
+            self.extend(bank, pcr, digest)
+
     def quote(self, selections: Sequence[PcrSelection], qualifying: bytes) -> Quote:
         chosen = self.lies.selections or tuple(selections)
         signer = self.lies.sign_with or self._key(KeyRole.IAK)
