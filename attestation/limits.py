@@ -100,3 +100,21 @@ MAX_SIPA_DEPTH = 8
 
 MAX_TAGGED_EVENTS = 4096
 """Tagged events within one EV_EVENT_TAG; Windows logs below 400."""
+
+MAX_GPT_PARTITIONS = 1024
+"""Partitions of one measured partition table; a GPT has room for 128."""
+
+MAX_HANDOFF_TABLES = 256
+"""Tables of one handoff event; real ones name one to ten."""
+
+MAX_CERTIFICATE_EXTENSIONS = 64
+"""Extensions of one TPM maker's certificate; real ones have at most 12."""
+
+MAX_PEM_BYTES = 2 * 1024 * 1024
+"""One PEM text with certificates; the TPM makers' bundle with its comments is below 400 kB."""
+
+MAX_PATH_SIGNATURES = 32
+"""Signatures checked while looking for one path from an EK to a root; real paths need 1 to 5."""
+
+MAX_PENDING_ACTIVATIONS = 10_000
+"""Credential activations begun and not yet answered; each holds some 200 bytes for its TTL."""
