@@ -78,9 +78,7 @@ def parse_signature_lists(data: bytes) -> SignatureLists:
             certificates += [cursor.take(size)[GUID_BYTES:] for _ in range(count)]
         else:
             others += count
-    return SignatureLists(
-        certificates=tuple(certificates), hashes=frozenset(hashes), others=others
-    )
+    return SignatureLists(certificates=tuple(certificates), hashes=frozenset(hashes), others=others)
 
 
 def _read_list(reader: Reader) -> tuple[bytes, int, int, bytes]:
