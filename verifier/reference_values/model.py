@@ -4,6 +4,10 @@ A PCR value is known only together with the others of *one* set: firmware of one
 boot loader of another is no known machine. The library is compiled for that question: for every
 (bank, PCR, value) a bit mask of the sets that hold it, so that matching is one AND per PCR,
 however many sets there are.
+
+Sets have a time: from when, until when, and, once a newer version is there, how long the older one
+is still accepted. A library is compiled for one moment; sets that are not in force at it match
+nothing, but are named when they would have.
 """
 
 from __future__ import annotations
@@ -38,9 +42,18 @@ class ReferenceSet:
         pcrs: Accepted values by bank and PCR; more than one where boots may differ.
         events: (PCR, digest) of every event seen in those PCRs.
         description: One sentence for people.
+        valid_from: Matches nothing before (aware); None for no such limit.
+        valid_until: Matches nothing from then on (aware); None for no such limit.
+        accepted_until: Set on an older version: until when it is accepted beside the newer one.
+        reviewed_by: Who looked at the set last; empty if nobody did.
+        reviewed_at: When (aware).
+        to_review: PCRs whose values were learnt and that nobody has looked at yet.
+        labels: What the events are, for people: by (PCR, digest), one line each. Compared with
+            nothing.
 
     Raises:
-        MalformedInput: If the set is empty, or a PCR index or digest size is impossible.
+        MalformedInput: If the set is empty, a PCR index or digest size is impossible, or it ends
+            before it begins.
     """
 
     name: str
@@ -49,10 +62,20 @@ class ReferenceSet:
     pcrs: Mapping[HashAlgorithm, Mapping[int, frozenset[bytes]]]
     events: frozenset[tuple[int, bytes]] = frozenset()
     description: str = ""
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+    accepted_until: datetime | None = None
+    reviewed_by: str = ""
+    reviewed_at: datetime | None = None
+    to_review: frozenset[int] = frozenset()
+    labels: Mapping[tuple[int, bytes], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name or not any(self.pcrs.values()):
             raise _malformed(f"reference set {self.name!r} is empty: it would match nothing")
+        begin, end = self.valid_from, self.valid_until
+        if begin is not None and end is not None and begin >= end:
+            raise _malformed(f"reference set {self.name!r} ends before it begins")
         for bank, values in self.pcrs.items():
             for index, accepted in values.items():
                 if not 0 <= index < PCR_COUNT:
@@ -67,6 +90,22 @@ class ReferenceSet:
         """Name and version: ``edge-box/2``."""
         return f"{self.name}/{self.version}"
 
+    @property
+    def reviewed(self) -> bool:
+        """Whether no PCR of it waits for somebody to look at what was learnt."""
+        return not self.to_review
+
+    @property
+    def ends(self) -> datetime | None:
+        """From when on it matches nothing; None if it has no end."""
+        ends = [end for end in (self.valid_until, self.accepted_until) if end is not None]
+        return min(ends, default=None)
+
+    def in_force(self, at: datetime) -> bool:
+        """Whether it may match at a moment (aware); its ends are no longer part of it."""
+        begun = self.valid_from is None or self.valid_from <= at
+        return begun and (self.ends is None or at < self.ends)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PcrMatch:
@@ -77,12 +116,15 @@ class PcrMatch:
         nearest: The set that knows most of them; None if no set speaks of these PCRs.
         unknown: PCRs whose value ``nearest`` does not have.
         unlisted: PCRs that ``nearest`` says nothing about.
+        resting: A set that is not in force and knows every value; None if there is none, or
+            if another one matched.
     """
 
     matched: ReferenceSet | None
     nearest: ReferenceSet | None
     unknown: tuple[PcrKey, ...] = ()
     unlisted: tuple[PcrKey, ...] = ()
+    resting: ReferenceSet | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +133,8 @@ class ReferenceLibrary:
 
     Attributes:
         sets: The sets; may be empty (then nothing is known, and the policy says what that is
-            worth). The first one wins a tie.
+            worth). The first one wins a tie. All of them are in force.
+        resting: Sets that are not in force at the moment the library is for; they match nothing.
         runtime: Runtime policies by name.
         aiboms: AIBOMs by SHA-256 of the document.
 
@@ -101,6 +144,7 @@ class ReferenceLibrary:
     """
 
     sets: tuple[ReferenceSet, ...] = ()
+    resting: tuple[ReferenceSet, ...] = ()
     runtime: Mapping[str, RuntimePolicy] = field(default_factory=dict)
     aiboms: Mapping[bytes, AiBom] = field(default_factory=dict)
     masks: Mapping[tuple[HashAlgorithm, int, bytes], int] = field(
@@ -108,16 +152,17 @@ class ReferenceLibrary:
     )
 
     def __post_init__(self) -> None:
-        if len(self.sets) > MAX_SETS:
+        everyone = self.sets + self.resting
+        if len(everyone) > MAX_SETS:
             raise LimitExceeded(
                 RefusalCode.TOO_MANY,
-                f"{len(self.sets)} reference sets, at most {MAX_SETS} are taken",
+                f"{len(everyone)} reference sets, at most {MAX_SETS} are taken",
                 structure="ReferenceLibrary",
             )
-        if len({one.id for one in self.sets}) != len(self.sets):
+        if len({one.id for one in everyone}) != len(everyone):
             raise _malformed("two reference sets bear the same name and version")
         masks: dict[tuple[HashAlgorithm, int, bytes], int] = {}
-        for number, one in enumerate(self.sets):
+        for number, one in enumerate(everyone):
             for bank, values in one.pcrs.items():
                 for index, accepted in values.items():
                     for value in accepted:
@@ -136,22 +181,29 @@ class ReferenceLibrary:
         """
         masks = self.masks
         asked = tuple(values)
-        candidates = (1 << len(self.sets)) - 1
+        if not asked:
+            return PcrMatch(matched=None, nearest=None)
+        in_force = (1 << len(self.sets)) - 1
+        candidates = (1 << len(self.sets) + len(self.resting)) - 1
         for key in asked:
             candidates &= masks.get(key, 0)
             if not candidates:
-                return self._nearest(asked)
-        if not asked:
-            return PcrMatch(matched=None, nearest=None)
-        found = self.sets[(candidates & -candidates).bit_length() - 1]
-        return PcrMatch(matched=found, nearest=found)
+                return self._nearest(asked, None)
+        found = _lowest(candidates & in_force)
+        if found is None:
+            resting = _lowest(candidates >> len(self.sets))
+            return self._nearest(asked, None if resting is None else self.resting[resting])
+        return PcrMatch(matched=self.sets[found], nearest=self.sets[found])
 
-    def _nearest(self, asked: tuple[tuple[HashAlgorithm, int, bytes], ...]) -> PcrMatch:
+    def _nearest(
+        self, asked: tuple[tuple[HashAlgorithm, int, bytes], ...], resting: ReferenceSet | None
+    ) -> PcrMatch:
         if not self.sets:
-            return PcrMatch(matched=None, nearest=None)
+            return PcrMatch(matched=None, nearest=None, resting=resting)
+        in_force = (1 << len(self.sets)) - 1
         scores = [0] * len(self.sets)
         for key in asked:
-            mask = self.masks.get(key, 0)
+            mask = self.masks.get(key, 0) & in_force
             while mask:
                 lowest = mask & -mask
                 scores[lowest.bit_length() - 1] += 1
@@ -165,8 +217,69 @@ class ReferenceLibrary:
             elif value not in accepted:
                 unknown.append((bank, index))
         return PcrMatch(
-            matched=None, nearest=nearest, unknown=tuple(unknown), unlisted=tuple(unlisted)
+            matched=None,
+            nearest=nearest,
+            unknown=tuple(unknown),
+            unlisted=tuple(unlisted),
+            resting=resting,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatedLibrary:
+    """A library and the span of time that it is right for.
+
+    Attributes:
+        library: The library.
+        since: The last moment before which another one was right; None if there is none.
+        until: The first moment from which on another one is right; None if there is none.
+    """
+
+    library: ReferenceLibrary
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def holds(self, at: datetime) -> bool:
+        """Whether the library is right for a moment (aware)."""
+        begun = self.since is None or self.since <= at
+        return begun and (self.until is None or at < self.until)
+
+
+def library_at(
+    at: datetime,
+    sets: Iterable[ReferenceSet],
+    runtime: Mapping[str, RuntimePolicy],
+    aiboms: Mapping[bytes, AiBom],
+) -> DatedLibrary:
+    """Compile a library for a moment.
+
+    Args:
+        at: The moment (aware).
+        sets: All sets, in force or not.
+        runtime: Runtime policies by name.
+        aiboms: AIBOMs by SHA-256 of the document.
+
+    Raises:
+        MalformedInput: If two sets bear one id.
+        LimitExceeded: If there are more than ``MAX_SETS``.
+    """
+    known = tuple(sets)
+    edges = {edge for one in known for edge in (one.valid_from, one.ends) if edge is not None}
+    return DatedLibrary(
+        library=ReferenceLibrary(
+            sets=tuple(one for one in known if one.in_force(at)),
+            resting=tuple(one for one in known if not one.in_force(at)),
+            runtime=runtime,
+            aiboms=aiboms,
+        ),
+        since=max((edge for edge in edges if edge <= at), default=None),
+        until=min((edge for edge in edges if edge > at), default=None),
+    )
+
+
+def _lowest(mask: int) -> int | None:
+    """Return the number of the lowest bit that is set."""
+    return (mask & -mask).bit_length() - 1 if mask else None
 
 
 def _malformed(reason: str) -> MalformedInput:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,9 +19,18 @@ from verifier.appraisal.policy import AppraisalPolicy
 from verifier.appraisal.replay_cache import judge_log
 from verifier.errors import NotFound, RequestRefused
 from verifier.ports import DeviceReader, Store
+from verifier.reference_values.aibom import AiBom
 from verifier.reference_values.golden import learn
-from verifier.reference_values.model import ReferenceLibrary, ReferenceSet
+from verifier.reference_values.model import (
+    MAX_SETS,
+    DatedLibrary,
+    ReferenceLibrary,
+    ReferenceSet,
+    library_at,
+)
+from verifier.reference_values.runtime_policy import RuntimePolicy
 from verifier.services.reference_documents import (
+    MAX_NAME_CHARS,
     AiBomLoader,
     DocumentShelf,
     LeftOut,
@@ -55,36 +65,58 @@ class ReferenceShelf:
         self._documents = DocumentShelf(store, load_runtime_policy, load_aibom)
         self._revision = -1
         self._looked: datetime | None = None
-        self._library = ReferenceLibrary()
+        self._known = _Known()
+        self._dated = DatedLibrary(library=ReferenceLibrary())
         self.left_out: tuple[LeftOut, ...] = ()
 
     def current(self, at: datetime) -> ReferenceLibrary:
-        """Return the library, looking for changes at most twice a second.
+        """Return the library for a moment (aware), looking for changes at most twice a second.
 
-        What does not load is left out of it, logged, and named in ``left_out``.
+        Sets begin and end in it when they say so. What does not load is left out of it, logged,
+        and named in ``left_out``.
         """
         if self._looked is None or not timedelta(0) <= at - self._looked < REFRESH:
             self._looked = at
             revision = self._store.reference_revision()
             if revision != self._revision:
-                self._build()
+                self._known = self._read()
+                self._dated = self._known.at(at)
                 self._revision = revision
-        return self._library
+        dated = self._dated
+        if not dated.holds(at):
+            self._dated = dated = self._known.at(at)
+        return dated.library
 
-    def _build(self) -> None:
+    def _read(self) -> _Known:
         stored = self._store.reference_sets()
         policies, aiboms, left_out = self._documents.compiled()
-        self._library = ReferenceLibrary(
-            sets=stored.sets,
-            runtime={one.name: one for one in policies},
-            aiboms={one.sha256: one for one in aiboms},
-        )
+        unreadable = [
+            *stored.unreadable,
+            *((one.id, f"beyond the {MAX_SETS} taken") for one in stored.sets[MAX_SETS:]),
+        ]
         self.left_out = (
-            *(LeftOut(kind="reference-set", name=n, reason=r) for n, r in stored.unreadable),
+            *(LeftOut(kind="reference-set", name=n, reason=why) for n, why in unreadable),
             *left_out,
         )
         for one in self.left_out:
             _LOG.error("reference_left_out", kind=one.kind, name=one.name, reason=one.reason)
+        return _Known(
+            sets=stored.sets[:MAX_SETS],
+            runtime={one.name: one for one in policies},
+            aiboms={one.sha256: one for one in aiboms},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """Everything that was loaded, in force or not."""
+
+    sets: tuple[ReferenceSet, ...] = ()
+    runtime: Mapping[str, RuntimePolicy] = field(default_factory=dict)
+    aiboms: Mapping[bytes, AiBom] = field(default_factory=dict)
+
+    def at(self, at: datetime) -> DatedLibrary:
+        return library_at(at, self.sets, self.runtime, self.aiboms)
 
 
 class ReferenceValues:
@@ -104,34 +136,115 @@ class ReferenceValues:
         return self._store.reference_sets().sets
 
     def named(self, name: str) -> ReferenceSet:
-        """Return one set.
+        """Return one set: the newest version of ``name``, or exactly ``name/version``.
 
         Raises:
-            NotFound: If there is none of that name.
+            NotFound: If there is none.
         """
         for chosen in self._store.reference_sets().sets:
-            if chosen.name == name:
+            if name in (chosen.name, chosen.id):
                 return chosen
-        raise NotFound(RefusalCode.REFERENCE_MISSING, f"no reference set is named {name!r}")
+        raise _no_set(name)
 
-    def put(self, chosen: ReferenceSet) -> None:
-        """Add or replace a set."""
-        with self._store.work() as work:
-            work.remove_reference_set(chosen.name)
-            work.put_reference_set(chosen)
+    def earlier(self, chosen: ReferenceSet) -> ReferenceSet | None:
+        """Return the version before this one, if it is still there."""
+        for other in self._versions(chosen.name):
+            if other.version < chosen.version:
+                return other
+        return None
 
-    def remove(self, name: str) -> None:
-        """Remove a set.
+    def put(self, chosen: ReferenceSet, keep_older_until: datetime | None = None) -> None:
+        """Add a set, or replace those of the same name.
+
+        Args:
+            chosen: The set.
+            keep_older_until: Earlier versions of it are accepted beside it until then; without,
+                they are replaced at once.
 
         Raises:
-            NotFound: If there is none of that name.
+            RequestRefused: If its version is not above those to be kept, the name is too long, or
+                there is no room for another set.
         """
+        if len(chosen.name) > MAX_NAME_CHARS:
+            raise RequestRefused(
+                RefusalCode.REQUEST_INVALID, f"a name has at most {MAX_NAME_CHARS} characters"
+            )
+        older = self._versions(chosen.name)
+        kept = older if keep_older_until is not None else ()
+        if any(other.version >= chosen.version for other in kept):
+            raise RequestRefused(
+                RefusalCode.CONFLICT,
+                f"{chosen.id} is not newer than {older[0].id}: earlier versions can only be kept "
+                f"beside a later one. Give it version {older[0].version + 1}",
+            )
+        if len(self._store.reference_sets().sets) - len(older) + len(kept) >= MAX_SETS:
+            raise RequestRefused(
+                RefusalCode.TOO_MANY, f"there are {MAX_SETS} reference sets; remove some first"
+            )
         with self._store.work() as work:
-            if not work.remove_reference_set(name):
-                raise NotFound(RefusalCode.REFERENCE_MISSING, f"no reference set is named {name!r}")
+            work.remove_reference_set(chosen.name)
+            for other in kept:
+                work.put_reference_set(_accepted_until(other, keep_older_until))
+            work.put_reference_set(chosen)
 
-    def learn_device(self, device: str, name: str, at: datetime) -> ReferenceSet:
+    def review(
+        self, name: str, by: str, at: datetime, pcrs: frozenset[int] | None = None
+    ) -> ReferenceSet:
+        """Note that a person has looked at a set and found it right.
+
+        Args:
+            name: ``name`` or ``name/version``.
+            by: Who.
+            at: Now (aware).
+            pcrs: The PCRs looked at; None for all.
+
+        Raises:
+            NotFound: If there is no such set.
+            RequestRefused: If nobody is named.
+        """
+        if not by.strip() or not by.isprintable():
+            raise RequestRefused(RefusalCode.REQUEST_INVALID, "say who has reviewed the set")
+        chosen = self.named(name)
+        left = frozenset() if pcrs is None else chosen.to_review - pcrs
+        made = replace(chosen, reviewed_by=by, reviewed_at=at, to_review=left)
+        with self._store.work() as work:
+            work.put_reference_set(made)
+        return made
+
+    def remove(self, name: str) -> None:
+        """Remove a set: all versions of ``name``, or exactly ``name/version``.
+
+        Raises:
+            NotFound: If there is none.
+        """
+        bare, _, version = name.rpartition("/")
+        exact = bare and version.isascii() and version.isdecimal() and not self._versions(name)
+        with self._store.work() as work:
+            if exact:
+                gone = work.remove_reference_set(bare, version=int(version))
+            else:
+                gone = work.remove_reference_set(name)
+        if not gone:
+            raise _no_set(name)
+
+    def _versions(self, name: str) -> tuple[ReferenceSet, ...]:
+        """Return all versions of a set, the newest first."""
+        return tuple(one for one in self._store.reference_sets().sets if one.name == name)
+
+    def learn_device(
+        self,
+        device: str,
+        name: str,
+        at: datetime,
+        keep_older_until: datetime | None = None,
+    ) -> ReferenceSet:
         """Learn a set from the last evidence of a device, if that evidence was authentic.
+
+        Args:
+            device: The device's id.
+            name: The set's name.
+            at: Now (aware).
+            keep_older_until: As in :meth:`put`.
 
         Raises:
             NotFound: If the device is not enrolled or has sent no evidence.
@@ -163,20 +276,34 @@ class ReferenceValues:
         judged = judge_log(log.content, self._banks()) if log and log.content else None
         if not values and judged is not None:
             values = judged.replayed.pcrs
+        older = self._versions(name)
         chosen = learn(
             name,
             judged.replayed if judged else None,
             values,
             self._policy.selections,
             at,
-            version=self._next_version(name),
+            version=older[0].version + 1 if older else 1,
+            older=older[0] if older else None,
             description=f"learnt from device {device}",
         )
-        self.put(chosen)
+        self.put(chosen, keep_older_until)
         return chosen
 
-    def learn_log(self, content: bytes, name: str, at: datetime) -> ReferenceSet:
+    def learn_log(
+        self,
+        content: bytes,
+        name: str,
+        at: datetime,
+        keep_older_until: datetime | None = None,
+    ) -> ReferenceSet:
         """Learn a set from a firmware log alone: what its events lead to.
+
+        Args:
+            content: The log, e.g. of a support RIM.
+            name: The set's name.
+            at: Now (aware).
+            keep_older_until: As in :meth:`put`.
 
         Raises:
             InputError: If it is not a firmware log, or does not cover the policy's PCRs.
@@ -184,23 +311,29 @@ class ReferenceValues:
         judged = judge_log(content, self._banks())
         for problem in judged.missing_banks.values():
             raise VerificationError(problem.code, problem.reason)
+        older = self._versions(name)
         chosen = learn(
             name,
             judged.replayed,
             judged.replayed.pcrs,
             self._policy.selections,
             at,
-            version=self._next_version(name),
+            version=older[0].version + 1 if older else 1,
+            older=older[0] if older else None,
             description=f"learnt from the firmware log {hashlib.sha256(content).hexdigest()}",
         )
-        self.put(chosen)
+        self.put(chosen, keep_older_until)
         return chosen
 
     def _banks(self) -> tuple[HashAlgorithm, ...]:
         return tuple(selection.bank for selection in self._policy.selections)
 
-    def _next_version(self, name: str) -> int:
-        older = [
-            chosen.version for chosen in self._store.reference_sets().sets if chosen.name == name
-        ]
-        return max(older, default=0) + 1
+
+def _accepted_until(older: ReferenceSet, until: datetime | None) -> ReferenceSet:
+    """Return an earlier version with its last day; a nearer one that it has stays."""
+    ends = [end for end in (older.accepted_until, until) if end is not None]
+    return replace(older, accepted_until=min(ends))
+
+
+def _no_set(name: str) -> NotFound:
+    return NotFound(RefusalCode.REFERENCE_MISSING, f"no reference set is named {name!r}")
