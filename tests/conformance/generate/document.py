@@ -1,0 +1,23 @@
+"""All cases together, in the order of their files."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from tests.conformance.generate import enrolments, freshness, logs, quotes
+from tests.conformance.generate.model import Json
+
+VERSION: Final = 1
+_MODULES: Final = (quotes, logs, freshness, enrolments)
+
+
+def cases() -> list[Json]:
+    """Make every case anew."""
+    return [one for module in _MODULES for one in module.cases()]
+
+
+def document() -> str:
+    """The text of ``cases.json``."""
+    whole = {"$schema": "schema.json", "version": VERSION, "cases": cases()}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"

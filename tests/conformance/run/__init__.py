@@ -1,0 +1,1 @@
+"""Runs the conformance cases against this verifier, through its public entry points."""

@@ -1,0 +1,50 @@
+"""Kind ``enrolment``: one request, judged as the service judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attestation.evidence import Quote
+from attestation.wire.enrolment_codec import (
+    EnrolmentRequest,
+    decode_enrolment,
+    encode_enrolment,
+)
+from tests.conformance.cases import octets
+from tests.conformance.generate.freshness import authority
+from tests.conformance.run.bench import anchors_of, moment, policy_of, reference_of
+from tests.conformance.run.outcome import Outcome
+from verifier.issuance.enrol import EnrolmentTerms, judge_enrolment
+
+
+def run(given: Mapping[str, Any]) -> Outcome:
+    """Judge one enrolment request; a refusal is raised."""
+    sent = given["request"]
+    request = EnrolmentRequest(
+        idevid_chain=tuple(octets(der) for der in sent["idevid_chain"]),
+        iak_chain=tuple(octets(der) for der in sent["iak_chain"]),
+        idevid_public=octets(sent["idevid_public"]),
+        iak_public=octets(sent["iak_public"]),
+        ldevid_public=octets(sent["ldevid_public"]),
+        idevid_certify=_quote(sent["idevid_certify"]),
+        ldevid_certify=_quote(sent["ldevid_certify"]),
+        csr=octets(sent["csr"]),
+        evidence=octets(sent["evidence"]),
+    )
+    accepted = judge_enrolment(
+        decode_enrolment(encode_enrolment(request)),
+        presented=octets(given["tls_client_certificate"]),
+        challenge=authority(),
+        terms=EnrolmentTerms(
+            anchors=anchors_of([octets(der) for der in given["trust_anchors"]]),
+            reference=reference_of(given["policy"]),
+            policy=policy_of(given["policy"]),
+        ),
+        at=moment(given["at"]),
+    )
+    return Outcome(verdict="accepted", facts=(("device", accepted.device),))
+
+
+def _quote(one: Mapping[str, Any]) -> Quote:
+    return Quote(attest=octets(one["attest"]), signature=octets(one["signature"]))

@@ -1,0 +1,50 @@
+"""Which runner takes which kind of case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tests.conformance.cases import Case
+from tests.conformance.run import enrolments, logs, quotes, sequences
+from tests.conformance.run.outcome import Outcome, attempt
+
+RUNNERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Outcome]]] = {
+    "quote": quotes.run,
+    "firmware-log": logs.run,
+    "evidence-sequence": sequences.run,
+    "enrolment": enrolments.run,
+}
+"""Kind to runner."""
+
+
+def run_case(case: Case) -> Outcome:
+    """Run one case against this verifier."""
+    return attempt(lambda: RUNNERS[case.kind](case.input))
+
+
+def faults(case: Case, said: Outcome) -> list[str]:
+    """Return in what way an answer is not the one expected; empty for a good answer."""
+    wanted = case.expected
+    found = []
+    if said.verdict != wanted["verdict"]:
+        found.append(f"verdict is {said.verdict}, wanted {wanted['verdict']}: {said.detail}")
+    code = wanted["code"]
+    if code is not None and code not in said.codes:
+        found.append(f"codes are {sorted(said.codes)}, wanted {code}: {said.detail}")
+    if code is None and wanted["verdict"] == "accepted" and said.codes:
+        found.append(f"codes are {sorted(said.codes)}, wanted none")
+    found += [
+        f"{note} is not told, only {sorted(said.told)}"
+        for note in wanted.get("told", ())
+        if note not in said.told
+    ]
+    if "pcr" in wanted and wanted["pcr"] not in said.pcrs:
+        found.append(f"PCR {sorted(said.pcrs)} accused, wanted {wanted['pcr']}")
+    facts = dict(said.facts)
+    found += [
+        f"fact {name} is {facts.get(name)!r}, wanted {value!r}"
+        for name, value in wanted.get("facts", {}).items()
+        if facts.get(name) != value
+    ]
+    return found
