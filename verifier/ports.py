@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from attestation.identity import DeviceId
+from attestation.logs.ima.progress import RuntimeProgress
 from verifier.appraisal.enrolment import Enrolment, LastSeen
 from verifier.reference_values.model import ReferenceSet
 
@@ -150,6 +151,8 @@ class Judgement:
         last_seen: The new clock mark; None keeps the old one (nothing fresh was proven).
         evidence: The message, kept as the device's last evidence.
         firmware_log: (SHA-256, bytes) of a log to remember; None keeps nothing.
+        progress: How far the IMA list is proven now; None keeps what was known (nothing new was
+            proven).
     """
 
     result: StoredResult
@@ -157,6 +160,7 @@ class Judgement:
     last_seen: LastSeen | None
     evidence: bytes
     firmware_log: tuple[bytes, bytes] | None = None
+    progress: RuntimeProgress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

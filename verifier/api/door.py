@@ -20,9 +20,11 @@ from attestation.refusals import RefusalCode
 from verifier.api.client_certificate import FINGERPRINT_KEY
 from verifier.api.evidence import EVIDENCE_PATH, EvidenceDoor
 from verifier.api.limits import (
+    BigBodies,
     BodyTooLarge,
     CappedBody,
     Message,
+    NoPlace,
     Receive,
     Scope,
     Send,
@@ -88,6 +90,7 @@ class Door:
         self._limits = limits
         self._limiter = RateLimiter(per_second=limits.requests_per_s, burst=limits.burst)
         self._open: Counter[bytes] = Counter()
+        self._big = BigBodies()
         self._boot_id = boot_id
         self._numbers = itertools.count(1)
         self._refusals = Refusals(metrics, log)
@@ -103,19 +106,24 @@ class Door:
         answer = _Answer(send, request_id)
         large = scope["path"] in _LARGE_BODIES and scope["method"] == "POST"
         limit = self._limits.body_bytes if large else min(self._limits.body_bytes, _SMALL_BODY)
-        body = CappedBody(receive, limit=limit, seconds=self._limits.body_seconds)
         try:
             if scope["path"] not in _EMPTY_PATHS:
                 self._limiter.admit(_client(scope), time.monotonic())
-            with self._under_way(scope) if large else _FREELY:
+            with (
+                self._under_way(scope) if large else _FREELY,
+                self._big.place(_client(scope)) as take_place,
+            ):
                 check_length(scope, limit)
+                body = CappedBody(
+                    receive, limit=limit, seconds=self._limits.body_seconds, big=take_place
+                )
                 if large and scope["path"] == EVIDENCE_PATH:
                     await answer.whole(200, [_JSON], await self._evidence.respond(scope, body))
                 else:
                     whole = _Replayed(await read_body(body), receive)
                     await self._app(scope, whole, answer.send)
-        except BodyTooLarge as error:
-            await self._too_large(answer, self._refusals.problem(error, request_id), receive)
+        except (BodyTooLarge, NoPlace) as error:
+            await self._cut_short(answer, self._refusals.problem(error, request_id), receive)
         except (AttestationError, ServiceError) as error:
             await self._refuse(answer, self._refusals.problem(error, request_id))
         except Exception:  # noqa: BLE001 - the last place where a fault can be caught
@@ -152,13 +160,15 @@ class Door:
         body = problem.body(answer.request_id)
         await answer.whole(problem.status, problem.all_headers(body), body)
 
-    async def _too_large(self, answer: _Answer, problem: Problem, receive: Receive) -> None:
+    async def _cut_short(self, answer: _Answer, problem: Problem, receive: Receive) -> None:
         """Answer before the body is read, then let the client finish its sentence, boundedly."""
         if answer.started:
             return
         body = problem.body(answer.request_id)
         headers = [*problem.all_headers(body), (b"connection", b"close")]
-        await answer.send({"type": "http.response.start", "status": 413, "headers": headers})
+        await answer.send(
+            {"type": "http.response.start", "status": problem.status, "headers": headers}
+        )
         await answer.send({"type": "http.response.body", "body": body, "more_body": True})
         await drain(receive, limit=_DRAIN_BYTES, seconds=_DRAIN_SECONDS)
         await answer.send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,7 +1,8 @@
 """POST /attest/v1/evidence: the path that every device takes every minute; kept lean.
 
 Small messages are judged on the event loop, which is quicker than any thread; large ones (a whole
-firmware log) go to a thread. The answer is given after the transaction that holds the result.
+firmware log, a whole IMA list) go to a thread, and of the big ones only a few at once. The answer
+is given after the transaction that holds the result.
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 
+from attestation.errors import MalformedInput
 from attestation.limits import MAX_EVIDENCE_BYTES
 from attestation.refusals import RefusalCode
 from attestation.result import TrustTier
 from attestation.wire.media_types import EVIDENCE
 from verifier.api.access import ACCESS, Guard
 from verifier.api.client_certificate import STATE_KEY
-from verifier.api.limits import Receive, Scope, check_length, read_body
+from verifier.api.limits import BIG_BYTES, Receive, Scope, check_length, read_body
 from verifier.errors import RequestRefused
 from verifier.ports import DeviceRecord
 from verifier.services.attest import MAX_ATTEMPTS, Draft, LogNotInMemory, moved_on
@@ -32,6 +34,11 @@ EVIDENCE_PATH: Final = "/attest/v1/evidence"
 
 SMALL_BYTES: Final = 16 * 1024
 """Messages up to this size are judged where they arrive, if their log need not be read."""
+
+_AT_ONCE: Final = nullcontext()
+
+BIG_JUDGED_AT_ONCE: Final = 2
+"""A list of 100 000 entries keeps a thread busy for a second; others shall be judged meanwhile."""
 
 
 class EvidenceDoor:
@@ -50,6 +57,7 @@ class EvidenceDoor:
         self._metrics = metrics
         self._log = log
         self._access = ACCESS["POST", EVIDENCE_PATH]
+        self._big = asyncio.Semaphore(BIG_JUDGED_AT_ONCE)
 
     async def respond(self, scope: Scope, receive: Receive) -> bytes:
         """Return the JSON answer (always 200); refusals leave as exceptions.
@@ -75,7 +83,7 @@ class EvidenceDoor:
         services, now = self._services, self._services.clock.now
         for _ in range(MAX_ATTEMPTS):
             started = time.perf_counter()
-            draft = await self._judge(record, message, now())
+            draft = await self._judge(record, certificate, message, now())
             judged = time.perf_counter()
             judgement = await asyncio.wrap_future(services.attest.submit(draft))
             if judgement is not None:
@@ -98,11 +106,19 @@ class EvidenceDoor:
             record = await run_in_threadpool(self._reload, certificate, now())
         raise moved_on(record)
 
-    async def _judge(self, record: DeviceRecord, message: bytes, at: datetime) -> Draft:
+    async def _judge(
+        self, record: DeviceRecord, certificate: bytes, message: bytes, at: datetime
+    ) -> Draft:
         if len(message) <= SMALL_BYTES:
             with suppress(LogNotInMemory):  # A digest of 32 bytes may name megabytes to replay.
-                return self._services.attest.judge(record, message, at, from_memory=True)
-        return await run_in_threadpool(self._services.attest.judge, record, message, at)
+                try:
+                    return self._services.attest.judge(record, message, at, from_memory=True)
+                except MalformedInput as error:
+                    if error.code is not RefusalCode.IMA_OFFSET_UNKNOWN:
+                        raise
+        judge = self._services.attest.judge_anew
+        async with self._big if len(message) > BIG_BYTES else _AT_ONCE:
+            return await run_in_threadpool(judge, record, certificate, message, at)
 
     def _reload(self, certificate: bytes, at: datetime) -> DeviceRecord:
         return self._services.cache.by_certificate(certificate, at, fresh=True)

@@ -1,13 +1,23 @@
-"""What one body may cost: bytes and seconds."""
+"""What one body may cost: bytes, seconds, and a place if it is big."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Final
 
 from attestation.refusals import RefusalCode
-from verifier.errors import RequestRefused
+from verifier.errors import RequestRefused, Unavailable
+
+BIG_BYTES: Final = 6 * 1024 * 1024
+"""A body above this holds a whole IMA list; the largest firmware log stays below."""
+
+BIG_AT_ONCE: Final = 8
+"""Big bodies under way, one for each client: judging one takes four times its size in memory."""
+
+SLOWEST_BYTES_PER_S: Final = 1024 * 1024
+"""What has arrived buys so much more time: the device agent counts on the same."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -17,6 +27,47 @@ Send = Callable[[Message], Awaitable[None]]
 
 class BodyTooLarge(RequestRefused):
     """The body is above the cap; what is left of it will not be read."""
+
+
+class NoPlace(Unavailable):
+    """A big body has to wait for others; what is left of it will not be read."""
+
+
+class BigBodies:
+    """Places for big bodies.
+
+    Args:
+        places: Big bodies under way at once.
+    """
+
+    def __init__(self, places: int = BIG_AT_ONCE) -> None:
+        self._places = places
+        self._holders: set[bytes] = set()
+
+    @contextmanager
+    def place(self, client: bytes) -> Iterator[Callable[[], None]]:
+        """Give a function that takes a place for this client, held to the end of the context.
+
+        The function raises :class:`NoPlace` if all places, or the client's only one, are taken.
+        """
+        taken = False
+
+        def take() -> None:
+            nonlocal taken
+            if client in self._holders or len(self._holders) >= self._places:
+                raise NoPlace(
+                    RefusalCode.OVERLOADED,
+                    f"at most {self._places} bodies above {BIG_BYTES} bytes are taken at once, "
+                    "one from each client; try again shortly",
+                )
+            self._holders.add(client)
+            taken = True
+
+        try:
+            yield take
+        finally:
+            if taken:
+                self._holders.discard(client)
 
 
 def too_large(limit: int) -> BodyTooLarge:
@@ -47,13 +98,17 @@ class CappedBody:
     Args:
         receive: The server's ``receive``.
         limit: Bytes.
-        seconds: From the first call to the last byte.
+        seconds: From the first call to the last byte, and more for what has arrived.
+        big: Called once, when more than ``BIG_BYTES`` have arrived; raises to read no more.
     """
 
-    def __init__(self, receive: Receive, *, limit: int, seconds: float) -> None:
+    def __init__(
+        self, receive: Receive, *, limit: int, seconds: float, big: Callable[[], None]
+    ) -> None:
         self._receive = receive
         self._limit = limit
         self._seconds = seconds
+        self._big: Callable[[], None] | None = big
         self._seen = 0
         self._deadline: float | None = None
         self._complete = False
@@ -63,6 +118,7 @@ class CappedBody:
 
         Raises:
             BodyTooLarge: As soon as more than the cap has arrived.
+            NoPlace: As soon as it is big and there is no place for it.
             RequestRefused: If the body takes too long.
         """
         if self._complete:
@@ -71,17 +127,21 @@ class CappedBody:
         if self._deadline is None:
             self._deadline = loop.time() + self._seconds
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline + self._seen / SLOWEST_BYTES_PER_S):
                 message = await self._receive()
         except TimeoutError as error:
             raise RequestRefused(
                 RefusalCode.REQUEST_INVALID,
-                f"the body did not arrive within {self._seconds:.0f} s",
+                f"the body did not arrive within {self._seconds:.0f} s "
+                f"and one more for each {SLOWEST_BYTES_PER_S} bytes",
             ) from error
         if message["type"] == "http.request":
             self._seen += len(message.get("body", b""))
             if self._seen > self._limit:
                 raise too_large(self._limit)
+            if self._big is not None and self._seen > BIG_BYTES:
+                self._big()
+                self._big = None
             self._complete = not message.get("more_body", False)
         return message
 

@@ -50,6 +50,7 @@ TITLES: Final = {
 
 _BY_CODE: Final = {
     RefusalCode.LOG_UNKNOWN: 409,
+    RefusalCode.IMA_OFFSET_UNKNOWN: 409,
     RefusalCode.MEDIA_TYPE_WRONG: 415,
     RefusalCode.TOO_LARGE: 413,
     RefusalCode.DEVICE_ID_TAKEN: 409,

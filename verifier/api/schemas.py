@@ -35,6 +35,7 @@ class EnrolmentDocument(_Document):
     certificate_chain_pem: str = Field(description="LDevID certificate first, then its issuer")
     not_after: str = Field(description="RFC 3339")
     result: str = Field(description="Attestation result of the enrolment evidence (EAR as JWT)")
+    ima_next: int = Field(description="The first IMA entry to send next time")
 
 
 class EvidenceDocument(_Document):
@@ -47,6 +48,7 @@ class EvidenceDocument(_Document):
     result: str = Field(description="EAR as JWT (ES256)")
     next: ChallengeDocument
     log_known: bool = Field(description="Whether the firmware log may be sent as a digest now")
+    ima_next: int = Field(description="The first IMA entry to send next time; 0 is the whole list")
     attest_in_s: float
 
 

@@ -348,7 +348,7 @@ def _require_acceptable(
             + "; ".join(dict.fromkeys(result.reasons)),
             structure="evidence",
         )
-    return enrolment.seen(mark_seen(result.clock, result.nonce))
+    return enrolment.seen(mark_seen(result.clock, result.nonce), result.progress)
 
 
 def _two_devices(reason: str) -> IdentityMismatch:

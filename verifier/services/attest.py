@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from attestation.errors import MalformedInput
 from attestation.evidence import Evidence
+from attestation.logs.ima.progress import RuntimeProgress
 from attestation.refusals import RefusalCode
 from attestation.result import AttestationResult, StepVerdict, TrustTier
 from attestation.wire.ear import VerifierIdentity, encode_ear
@@ -161,6 +163,27 @@ class Attest:
         )
         return self.sign(record, result, evidence, message, at)
 
+    def judge_anew(
+        self, record: DeviceRecord, certificate: bytes, message: bytes, at: datetime
+    ) -> Draft:
+        """Judge, and once more from the store's record if the one in memory may be behind.
+
+        Another replica may have proven more of the device's IMA list than this one remembers.
+        Blocking.
+
+        Raises:
+            InputError, ServiceError: As :meth:`judge` and ``DeviceCache.by_certificate``.
+        """
+        try:
+            return self.judge(record, message, at)
+        except MalformedInput as error:
+            if error.code is not RefusalCode.IMA_OFFSET_UNKNOWN:
+                raise
+            newest = self._devices.by_certificate(certificate, at, fresh=True)
+            if newest.version == record.version:
+                raise
+            return self.judge(newest, message, at)
+
     def sign(
         self,
         record: DeviceRecord,
@@ -197,6 +220,7 @@ class Attest:
         seq = record.seq + 1
         decision = self._decisions.on_result(record, result, seq, result.at, draft.expires_at)
         last_seen = mark_seen(result.clock, result.nonce) if result.clock is not None else None
+        known = record.enrolment.progress
         stored = StoredResult(
             device=record.device,
             seq=seq,
@@ -221,6 +245,7 @@ class Attest:
             last_seen=last_seen,
             evidence=draft.message,
             firmware_log=draft.new_log,
+            progress=result.progress if result.progress != known else None,
         )
 
     def submit(self, draft: Draft) -> Future[Judgement | None]:
@@ -233,7 +258,7 @@ class Attest:
 
     def answer(self, draft: Draft, judgement: Judgement, at: datetime) -> dict[str, object]:
         """Return what the device is told."""
-        stored = judgement.result
+        stored, known = judgement.result, draft.record.enrolment.progress
         return {
             "status": TrustTier(stored.status).label,
             "allow": stored.allow,
@@ -242,6 +267,7 @@ class Attest:
             "result": stored.ear,
             "next": self._challenges.for_device(stored.device, at),
             "log_known": _log_proven(draft.result),
+            "ima_next": next_entry(draft.result, judgement.progress or known),
             "attest_in_s": self._policy.attest_interval.total_seconds(),
         }
 
@@ -259,7 +285,7 @@ class Attest:
         """
         record = self._devices.by_certificate(certificate, at)
         for _ in range(MAX_ATTEMPTS):
-            draft = self.judge(record, message, at)
+            draft = self.judge_anew(record, certificate, message, at)
             judgement = self.submit(draft).result()
             if judgement is not None:
                 self.settled(draft, judgement)
@@ -298,6 +324,22 @@ def _log_proven(result: AttestationResult) -> bool:
     return (
         len(result.steps) > _STATE_STEP and result.steps[_STATE_STEP].verdict is StepVerdict.PASSED
     )
+
+
+def next_entry(result: AttestationResult, progress: RuntimeProgress | None) -> int:
+    """Return the first IMA entry that a device should send next time.
+
+    Args:
+        result: What was judged last.
+        progress: How far its list is proven, of whichever boot.
+
+    Returns:
+        0, the whole list, if nothing is proven of the boot that was quoted.
+    """
+    if progress is None:
+        return 0
+    rebooted = result.clock is not None and result.clock.reset_count != progress.reset_count
+    return 0 if rebooted else progress.entries
 
 
 def moved_on(record: DeviceRecord) -> Conflict:

@@ -61,7 +61,9 @@ class DeviceCache:
         """Bring the device's record up to a judgement that was committed."""
         enrolment = record.enrolment
         if judgement.last_seen is not None:
-            enrolment = enrolment.seen(judgement.last_seen)
+            enrolment = enrolment.seen(
+                judgement.last_seen, judgement.progress or enrolment.progress
+            )
         newer = replace(
             record,
             enrolment=enrolment,

@@ -26,7 +26,7 @@ from verifier.issuance.enrol import (
 )
 from verifier.issuance.profiles import SERIAL_ENTROPY_BYTES, Issuer, certificate_serial
 from verifier.ports import DeviceRecord, Entropy, IssuedCertificate, Store
-from verifier.services.attest import Attest
+from verifier.services.attest import Attest, next_entry
 from verifier.services.challenge import Nonces
 from verifier.services.reference_values import ReferenceShelf
 
@@ -134,6 +134,7 @@ class Enrol:
             "certificate_chain_pem": chain.decode(),
             "not_after": issued.not_after.isoformat().replace("+00:00", "Z"),
             "result": ear,
+            "ima_next": next_entry(accepted.result, accepted.enrolment.progress),
         }
 
     def _write(

@@ -13,6 +13,7 @@ from attestation.identity import DeviceId, KeyName
 from attestation.tpm.clock import TpmClock
 from verifier.appraisal.enrolment import Enrolment, LastSeen
 from verifier.ports import AccessToken, DeviceRecord, IssuedCertificate, Judgement, StoredResult
+from verifier.store.progress_rows import decode_progress, encode_progress
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -52,6 +53,7 @@ def device_columns(record: DeviceRecord) -> Columns:
         "certificate_not_after_us": to_us(record.certificate_not_after),
         "enrolled_us": to_us(record.enrolled_at),
         **last_seen_columns(enrolment.last_seen),
+        "progress": encode_progress(enrolment.progress) if enrolment.progress else None,
     }
 
 
@@ -87,6 +89,7 @@ def device_from(row: AnyRow) -> DeviceRecord:
         revoked=row.revoked_us is not None,
         last_seen=last,
         device_class=row.device_class,
+        progress=decode_progress(row.progress),
     )
     return DeviceRecord(
         enrolment=enrolment,
@@ -164,6 +167,15 @@ def mark_columns(judgement: Judgement) -> Columns:
         "b_version": judgement.based_on + 1,
         **{f"b_{name}": value for name, value in last_seen_columns(judgement.last_seen).items()},
     }
+
+
+def progress_columns(judgements: Sequence[Judgement]) -> list[Columns]:
+    """Return the columns of those judgements that proved more of an IMA list."""
+    return [
+        {"b_device": item.result.device, "b_progress": encode_progress(item.progress)}
+        for item in judgements
+        if item.progress is not None
+    ]
 
 
 def token_from(row: AnyRow) -> AccessToken:

@@ -58,6 +58,7 @@ devices: Final = Table(
     Column("last_restart_count", BigInteger),
     Column("last_safe", Boolean),
     Column("last_nonce_us", BigInteger),
+    Column("progress", Text),
     Column("seq", BigInteger, nullable=False, server_default="0"),
     Column("version", BigInteger, nullable=False, server_default="1"),
 )

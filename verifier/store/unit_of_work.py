@@ -55,6 +55,11 @@ _COUNT = (
     .where(devices.c.device_id == bindparam("b_device"))
     .values(seq=bindparam("b_seq"), version=bindparam("b_version"))
 )
+_PROGRESS = (
+    update(devices)
+    .where(devices.c.device_id == bindparam("b_device"))
+    .values(progress=bindparam("b_progress"))
+)
 _INSERT_RESULTS = insert(results)
 _INSERT_OUTBOX = insert(outbox)
 _KEEP_EVIDENCE = (
@@ -232,6 +237,8 @@ class Work:
                     for item in counted
                 ],
             )
+        if progress := rows.progress_columns(taken):
+            connection.execute(_PROGRESS, progress)
         connection.execute(_INSERT_RESULTS, [rows.result_columns(item.result) for item in taken])
         connection.execute(
             _KEEP_EVIDENCE,

@@ -6,20 +6,24 @@ import contextlib
 import json
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from attestation.limits import MAX_ENROLMENT_BYTES
 from attestation.wire.media_types import ENROLMENT, EVIDENCE
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite
 from verifier.api import client_certificate
 from verifier.api.client_certificate import HEAD_BYTES
 from verifier.api.door import AT_ONCE
+from verifier.api.evidence import EVIDENCE_PATH
+from verifier.api.limits import BIG_BYTES, BigBodies, NoPlace
 
-CAP = 6 * 1024 * 1024 + 64 * 1024
+CAP = MAX_ENROLMENT_BYTES
 
 
 def raw_connection(site: VerifierSite, device: SiteDevice | None = None) -> ssl.SSLSocket:
@@ -83,6 +87,49 @@ def test_chunked_body_is_refused_as_soon_as_it_passes_the_cap(
     assert status == 413
     assert b"too-large" in seen
     assert sent < 2 * CAP
+
+
+def test_client_has_one_big_body_under_way_at_a_time(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    chunk = b"%x\r\n" % 65_536 + bytes(65_536) + b"\r\n"
+    start = head(EVIDENCE_PATH, f"Content-Type: {EVIDENCE}", "Transfer-Encoding: chunked")
+    with raw_connection(site, device) as first, raw_connection(site, device) as second:
+        for connection in (first, second):
+            connection.settimeout(15)
+            connection.sendall(start)
+            for _ in range(BIG_BYTES // 65_536):
+                connection.sendall(chunk)
+        first.sendall(chunk)
+        while not site.running.app._big._holders:  # type: ignore[attr-defined]
+            threading.Event().wait(0.01)
+        second.sendall(chunk)
+        status, seen = read_head(second)
+        first.sendall(b"0\r\n\r\n")
+        judged, _ = read_head(first)
+
+    assert (status, judged) == (503, 400)
+    assert b"overloaded" in seen
+    assert b"retry-after" in seen
+    with raw_connection(site, device) as third:
+        third.settimeout(15)
+        third.sendall(start)
+        for _ in range(BIG_BYTES // 65_536 + 1):
+            third.sendall(chunk)
+        third.sendall(b"0\r\n\r\n")
+        assert read_head(third)[0] == 400
+
+
+def test_big_bodies_of_all_clients_have_so_many_places() -> None:
+    big = BigBodies(places=2)
+
+    with big.place(b"a") as first, big.place(b"b") as second, big.place(b"c") as third:
+        first()
+        second()
+        with pytest.raises(NoPlace):
+            third()
+    with big.place(b"c") as third:
+        third()
 
 
 def test_body_that_does_not_arrive_is_given_up(site: VerifierSite, device: SiteDevice) -> None:

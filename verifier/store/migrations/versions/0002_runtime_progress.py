@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -9,4 +12,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Change the tables."""
+    """Add the column; the devices that are there are asked for their lists anew."""
+    op.add_column("devices", sa.Column("progress", sa.Text, nullable=True))
+
+
+def downgrade() -> None:
+    """Forget it."""
+    with op.batch_alter_table("devices") as batch:
+        batch.drop_column("progress")
