@@ -157,10 +157,10 @@ def measure(
 def _boot_facts(
     policy: AppraisalPolicy, judged: JudgedLog | None, faults: list[PcrFault]
 ) -> BootFacts | None:
-    """Derive boot facts from the first bank's PCRs that the log explains, if the policy asks."""
-    if policy.boot is None or judged is None:
+    """Derive boot facts from those PCRs of the facts' bank that the log explains, if asked to."""
+    if policy.boot is None or judged is None or policy.facts_from.bank in judged.missing_banks:
         return None
-    first = policy.selections[0]
+    first = policy.facts_from
     accused = {fault.pcr for fault in faults if fault.decides and fault.bank is first.bank}
     return judged.boot_facts(first.bank, frozenset(first.indices) - accused)
 

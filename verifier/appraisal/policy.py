@@ -42,6 +42,9 @@ _DIFFERENCE_CODES: Final = {
 REFERENCE_MATCHED: Final = "reference-matched"
 """Finding code: a PCR holds a reference value."""
 
+WEAK_BANK: Final = "weak-bank"
+"""Finding code: PCRs agree in the SHA-1 bank, which affirms nothing."""
+
 LOG_MATCHED: Final = "log-matched"
 """Finding code: a PCR holds what its log says; the policy asks no reference value of it."""
 
@@ -60,7 +63,7 @@ def evaluate(comparison: Comparison, policy: AppraisalPolicy) -> tuple[Finding, 
         Findings of steps 4 and 5, in that order.
     """
     faults = comparison.state.faults
-    findings = [_fault(fault, policy.by_pcr[fault.pcr]) for fault in faults]
+    findings = [_fault(fault, policy) for fault in faults]
     accused = {(fault.bank, fault.pcr) for fault in faults if fault.decides}
     for group in policy.groups:
         if comparison.differing or accused:
@@ -80,7 +83,8 @@ def _asked_beyond_pcrs(state: MeasuredState, policy: AppraisalPolicy) -> Iterato
         yield from judge_agent(state.agent, policy.agent)
 
 
-def _fault(fault: PcrFault, rule: PcrRule) -> Finding:
+def _fault(fault: PcrFault, policy: AppraisalPolicy) -> Finding:
+    rule = policy.by_pcr[fault.pcr]
     return Finding(
         code=fault.code,
         claim=rule.claim,
@@ -89,6 +93,7 @@ def _fault(fault: PcrFault, rule: PcrRule) -> Finding:
         step=MEASURED_STEP,
         pcr=fault.pcr,
         bank=fault.bank.label,
+        rule=policy.rule_names[fault.pcr],
     )
 
 
@@ -115,6 +120,7 @@ def _judge(
                 step=COMPARED_STEP,
                 pcr=index,
                 bank=group.label,
+                rule=group.key,
             )
         )
     if agreed:
@@ -129,12 +135,15 @@ def _agreed(group: PcrGroup, reference: str | None, names: str) -> Finding:
     """Return the finding for PCRs that agree; the same for every device of a kind, so kept."""
     rule = group.rule
     by_log = rule.match is Match.LOG
+    weak = group.bank is HashAlgorithm.SHA1
     wanted = "the firmware log says" if by_log else f"in reference set {reference}"
     return Finding(
-        code=LOG_MATCHED if by_log else REFERENCE_MATCHED,
+        code=WEAK_BANK if weak else LOG_MATCHED if by_log else REFERENCE_MATCHED,
         claim=rule.claim,
-        value=rule.known,
-        reason=f"PCR {names} ({group.label}): as {wanted}",
+        value=0 if weak else rule.known,
+        reason=f"PCR {names} ({group.label}): as {wanted}"
+        + (", but SHA-1 is weak: this bank can accuse and cannot affirm" if weak else ""),
         step=COMPARED_STEP,
         bank=group.label,
+        rule=group.key,
     )

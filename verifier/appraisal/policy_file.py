@@ -1,26 +1,38 @@
-"""Appraisal policies as TOML text; every key is known or refused by its name."""
+"""Appraisal policies as TOML text; every key is known or refused by its name and line."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
 from attestation.errors import AttestationError, MalformedInput
 from attestation.pcr import parse_selection
 from attestation.refusals import RefusalCode
-from attestation.result import Claim, TrustTier, tier_of
+from attestation.result import Claim
 from verifier.appraisal.agent import agent_rules
-from verifier.appraisal.boot_rules import boot_rules
+from verifier.appraisal.boot_file import boot_rules
+from verifier.appraisal.policy_lines import KeyLines
 from verifier.appraisal.policy_model import AppraisalPolicy, Coverage, Match, PcrRule
+from verifier.appraisal.policy_table import NO_NAMES, NamedDigests, Table, invalid
 from verifier.appraisal.runtime import runtime_rules
 
-_TOP: Final = ("id", "description", "quote", "log", "lifetimes", "pcrs", "boot", "ima", "agent")
+_TOP: Final = (
+    "id",
+    "description",
+    "quote",
+    "log",
+    "lifetimes",
+    "reference",
+    "pcrs",
+    "boot",
+    "ima",
+    "agent",
+)
 _QUOTE: Final = ("selection",)
 _LOG: Final = ("check_event_contents", "separators")
 _LIFETIMES: Final = ("result_s", "attest_interval_s", "nonce_ttl_s")
+_REFERENCE: Final = ("unreviewed",)
 _RULE: Final = (
     "indices",
     "claim",
@@ -31,157 +43,108 @@ _RULE: Final = (
     "match",
     "coverage",
 )
-_NOT_AFFIRMING: Final = ("unknown", "missing", "contradicted")
+_ACCEPT: Final = "accept"
 _DEFAULT_CONTRADICTED: Final = 96
 _MAX_SECONDS: Final = 7 * 24 * 3600
 
-Word = TypeVar("Word", bound=StrEnum)
 
-
-def load_policy(text: str, origin: str) -> AppraisalPolicy:
+def load_policy(text: str, origin: str, names: NamedDigests = NO_NAMES) -> AppraisalPolicy:
     """Read one appraisal policy.
 
     Args:
-        text: TOML, as in ``verifier/policies/linux-server.toml``.
+        text: TOML, as in ``verifier/policies/linux-server.toml``; ``docs/policies.md`` explains
+            every key.
         origin: Where it came from, for messages.
+        names: Digests that its rules may call by name.
 
     Returns:
         The policy.
 
     Raises:
         MalformedInput: ``policy-invalid`` if it is not TOML, empty, has an unknown key or a value
-            that does not fit; the message names the key.
+            that does not fit; the message names the key and its line.
     """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _invalid(origin, f"not TOML: {error}") from error
+        raise invalid(origin, f"not TOML: {error}") from error
     if not table:
-        raise _invalid(origin, "the policy is empty; an empty policy would accept everything")
+        raise invalid(origin, "the policy is empty; an empty policy would accept everything")
     try:
-        return _policy(table)
+        return _policy(Table("", table, names))
     except MalformedInput as error:
         if error.code is RefusalCode.POLICY_INVALID:
-            raise _invalid(origin, error.reason) from error
-        raise _invalid(origin, error.describe()) from error
+            raise invalid(_place(text, origin, error.reason), error.reason) from error
+        raise invalid(origin, error.describe()) from error
     except AttestationError as error:
-        raise _invalid(origin, error.describe()) from error
+        raise invalid(origin, error.describe()) from error
 
 
-def _policy(table: Mapping[str, object]) -> AppraisalPolicy:
-    _only(table, _TOP, "")
-    quote, log = _section(table, "quote", _QUOTE), _section(table, "log", _LOG)
-    lifetimes = _section(table, "lifetimes", _LIFETIMES)
-    groups = table.get("pcrs")
-    if not isinstance(groups, list) or not groups:
-        raise _invalid("pcrs", "at least one [[pcrs]] group is needed")
+def _place(text: str, origin: str, reason: str) -> str:
+    """Return the origin with the line of the key that a complaint begins with, if it has one."""
+    line = KeyLines(text).find(reason.partition(": ")[0])
+    return origin if line is None else f"{origin}, line {line}"
+
+
+def _policy(table: Table) -> AppraisalPolicy:
+    table.only(_TOP)
+    quote, log = table.table("quote", _QUOTE), table.table("log", _LOG)
+    lifetimes = table.table("lifetimes", _LIFETIMES)
+    reference = table.table("reference", _REFERENCE)
+    groups = table.tables("pcrs", "at least one [[pcrs]] group is needed")
+    selection = quote.text("selection")
+    try:
+        selections = parse_selection(selection)
+    except AttestationError as error:
+        raise invalid(quote.where("selection"), error.reason) from error
     return AppraisalPolicy(
-        id=_text(table, "id"),
-        description=_text(table, "description"),
-        selections=parse_selection(_text(quote, "selection")),
-        rules=tuple(_rule(group, number) for number, group in enumerate(groups, 1)),
-        check_event_contents=_flag(log, "check_event_contents", default=True),
-        separators=_flag(log, "separators", default=True),
+        id=table.text("id"),
+        description=table.text("description"),
+        selections=selections,
+        rules=tuple(_rule(group) for group in groups),
+        check_event_contents=log.flag("check_event_contents", default=True),
+        separators=log.flag("separators", default=True),
         result_lifetime=_seconds(lifetimes, "result_s", 300),
         attest_interval=_seconds(lifetimes, "attest_interval_s", 60),
         nonce_ttl=_seconds(lifetimes, "nonce_ttl_s", 120),
-        boot=boot_rules(_table(table, "boot")) if "boot" in table else None,
-        runtime=runtime_rules(_table(table, "ima")) if "ima" in table else None,
-        agent=agent_rules(_table(table, "agent")) if "agent" in table else None,
+        unreviewed=_unreviewed(reference),
+        boot=boot_rules(table.table("boot")) if "boot" in table.items else None,
+        runtime=runtime_rules(table.table("ima").items) if "ima" in table.items else None,
+        agent=agent_rules(table.table("agent").items) if "agent" in table.items else None,
     )
 
 
-def _rule(group: object, number: int) -> PcrRule:
-    where = f"pcrs[{number}]"
-    if not isinstance(group, dict):
-        raise _invalid(where, "wanted a table")
-    _only(group, _RULE, where)
-    indices = group.get("indices")
+def _rule(group: Table) -> PcrRule:
+    group.only(_RULE)
+    indices = group.items.get("indices")
     if not isinstance(indices, list) or not all(type(index) is int for index in indices):
-        raise _invalid(f"{where}.indices", "wanted a list of PCR numbers")
-    values = {key: _claim_value(group, key, where) for key in ("known", *_NOT_AFFIRMING)}
+        raise invalid(group.where("indices"), "wanted a list of PCR numbers")
     return PcrRule(
         indices=tuple(sorted(indices)),
-        claim=_word(Claim, group, "claim", None),
-        known=values["known"],
-        unknown=values["unknown"],
-        missing=values["missing"],
-        contradicted=values["contradicted"],
-        match=_word(Match, group, "match", Match.VALUE),
-        coverage=_word(Coverage, group, "coverage", Coverage.REQUIRED),
+        claim=group.word("claim", Claim, None),
+        known=group.good("known"),
+        unknown=group.bad("unknown", None),
+        missing=group.bad("missing", None),
+        contradicted=group.bad("contradicted", _DEFAULT_CONTRADICTED),
+        match=group.word("match", Match, Match.VALUE),
+        coverage=group.word("coverage", Coverage, Coverage.REQUIRED),
     )
 
 
-def _claim_value(group: Mapping[str, object], key: str, where: str) -> int:
-    value = group.get(key, _DEFAULT_CONTRADICTED if key == "contradicted" else None)
-    if type(value) is not int:
-        raise _invalid(f"{where}.{key}", "wanted an AR4SI value, -128 to 127")
-    try:
-        tier = tier_of(value)
-    except ValueError as error:
-        raise _invalid(f"{where}.{key}", str(error)) from error
-    if key == "known" and tier is not TrustTier.AFFIRMING:
-        raise _invalid(f"{where}.known", f"{value} is {tier.label}, wanted an affirming value")
-    if key in _NOT_AFFIRMING and tier < TrustTier.WARNING:
-        raise _invalid(
-            f"{where}.{key}", f"{value} is {tier.label}, wanted a warning or contraindicated value"
+def _unreviewed(reference: Table) -> int:
+    if reference.items.get("unreviewed", _ACCEPT) == _ACCEPT:
+        return 0
+    if type(reference.items["unreviewed"]) is not int:
+        raise invalid(
+            reference.where("unreviewed"), f'wanted "{_ACCEPT}" or a claim value of 32 or more'
         )
-    return value
+    return reference.bad("unreviewed", None)
 
 
-def _section(table: Mapping[str, object], name: str, keys: tuple[str, ...]) -> dict[str, object]:
-    section = _table(table, name)
-    _only(section, keys, name)
-    return section
-
-
-def _table(table: Mapping[str, object], name: str) -> dict[str, object]:
-    section = table.get(name, {})
-    if not isinstance(section, dict):
-        raise _invalid(name, "wanted a table")
-    return section
-
-
-def _only(table: Mapping[str, object], keys: tuple[str, ...], where: str) -> None:
-    for key in table:
-        if key not in keys:
-            name = f"{where}.{key}" if where else key
-            raise _invalid(name, f"unknown key; known are {', '.join(keys)}")
-
-
-def _text(table: Mapping[str, object], key: str) -> str:
-    value = table.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise _invalid(key, "wanted a text")
-    return value
-
-
-def _flag(table: Mapping[str, object], key: str, *, default: bool) -> bool:
-    value = table.get(key, default)
-    if not isinstance(value, bool):
-        raise _invalid(key, "wanted true or false")
-    return value
-
-
-def _seconds(table: Mapping[str, object], key: str, default: int) -> timedelta:
-    value = table.get(key, default)
+def _seconds(table: Table, key: str, default: int) -> timedelta:
+    value = table.items.get(key, default)
     if type(value) not in (int, float) or not isinstance(value, (int, float)):
-        raise _invalid(key, "wanted seconds")
+        raise invalid(table.where(key), "wanted seconds")
     if not 0 < value <= _MAX_SECONDS:
-        raise _invalid(key, f"{value} is not between 0 and {_MAX_SECONDS} seconds")
+        raise invalid(table.where(key), f"{value} is not between 0 and {_MAX_SECONDS} seconds")
     return timedelta(seconds=value)
-
-
-def _word(kind: type[Word], table: Mapping[str, object], key: str, default: Word | None) -> Word:
-    value = table.get(key, default)
-    try:
-        return kind(str(value))
-    except ValueError as error:
-        words = ", ".join(word.value for word in kind)
-        raise _invalid(key, f"{str(value)[:40]!r} is not one of {words}") from error
-
-
-def _invalid(where: str, reason: str) -> MalformedInput:
-    return MalformedInput(
-        RefusalCode.POLICY_INVALID, f"{where}: {reason}", structure="AppraisalPolicy"
-    )

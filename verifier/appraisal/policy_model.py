@@ -71,12 +71,14 @@ class PcrGroup:
         bank: The bank.
         label: The bank's name.
         names: The PCRs in words.
+        key: The rule's key in the policy, e.g. ``pcrs[2]``.
     """
 
     rule: PcrRule
     bank: HashAlgorithm
     label: str
     names: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +96,13 @@ class AppraisalPolicy:
         result_lifetime: How long a result may be relied on.
         attest_interval: When a device should attest again.
         nonce_ttl: How long a nonce may be answered.
+        unreviewed: Claim value of what rests on a reference set that nobody has reviewed; 0
+            takes it as if it were.
         boot: What the boot must have been; None asks nothing of it.
         runtime: What the running system may have run; None asks for no IMA list.
         agent: What the AI agent's files must be; None asks for no agent log.
         by_pcr: The rule of each PCR; follows from ``rules``, like all below.
+        rule_names: The rule of each PCR by its key, e.g. ``pcrs[2]``: the second group.
         quoted: The selection as a quote's (TPM_ALG_ID, indices) pairs.
         banks: The selected banks.
         groups: Each rule in each bank.
@@ -117,10 +122,12 @@ class AppraisalPolicy:
     result_lifetime: timedelta = timedelta(minutes=5)
     attest_interval: timedelta = timedelta(minutes=1)
     nonce_ttl: timedelta = timedelta(minutes=2)
+    unreviewed: int = 0
     boot: BootRules | None = None
     runtime: RuntimeRules | None = None
     agent: AgentRules | None = None
     by_pcr: Mapping[int, PcrRule] = field(init=False, repr=False, compare=False)
+    rule_names: Mapping[int, str] = field(init=False, repr=False, compare=False)
     quoted: tuple[tuple[int, tuple[int, ...]], ...] = field(init=False, repr=False, compare=False)
     banks: tuple[HashAlgorithm, ...] = field(init=False, repr=False, compare=False)
     groups: tuple[PcrGroup, ...] = field(init=False, repr=False, compare=False)
@@ -132,17 +139,35 @@ class AppraisalPolicy:
         ruled = [index for rule in self.rules for index in rule.indices]
         banks = [selection.bank for selection in self.selections]
         if not selected or any(not selection.indices for selection in self.selections):
-            raise _invalid("the quote selects no PCR; a policy that asks nothing proves nothing")
+            raise _invalid(
+                "quote.selection: no PCR is selected; a policy that asks nothing proves nothing"
+            )
         if len(set(banks)) != len(banks):
-            raise _invalid("a bank is selected twice")
-        if HashAlgorithm.SHA1 in banks and len(banks) == 1:
-            raise _invalid("SHA-1 alone proves nothing; select a SHA-256 or stronger bank too")
+            raise _invalid("quote.selection: a bank is selected twice")
+        self._refuse_sha1_alone()
         if len(set(ruled)) != len(ruled):
-            raise _invalid("a PCR stands in two rules")
+            raise _invalid("pcrs: a PCR stands in two rules")
         if set(ruled) != selected:
             odd = ", ".join(str(index) for index in sorted(set(ruled) ^ selected))
-            raise _invalid(f"each selected PCR needs exactly one rule; look at PCR {odd}")
+            raise _invalid(f"pcrs: each selected PCR needs exactly one rule; look at PCR {odd}")
         self._derive()
+
+    @property
+    def facts_from(self) -> PcrSelection:
+        """The selection that boot facts are derived from: the first that is not SHA-1's."""
+        return next(one for one in self.selections if one.bank is not HashAlgorithm.SHA1)
+
+    def _refuse_sha1_alone(self) -> None:
+        weak: set[int] = set()
+        strong: set[int] = set()
+        for one in self.selections:
+            (weak if one.bank is HashAlgorithm.SHA1 else strong).update(one.indices)
+        if weak - strong:
+            odd = ", ".join(str(index) for index in sorted(weak - strong))
+            raise _invalid(
+                f"quote.selection: PCR {odd} is selected in SHA-1 alone, which proves nothing; "
+                "select it in a SHA-256 or stronger bank too"
+            )
 
     def _derive(self) -> None:
         """Compute once what every appraisal needs."""
@@ -150,6 +175,11 @@ class AppraisalPolicy:
         judged = tuple((one.bank, index) for one in self.selections for index in one.indices)
         derived = {
             "by_pcr": table,
+            "rule_names": {
+                index: f"pcrs[{number}]"
+                for number, rule in enumerate(self.rules, 1)
+                for index in rule.indices
+            },
             "quoted": tuple((int(one.bank), one.indices) for one in self.selections),
             "banks": tuple(one.bank for one in self.selections),
             "groups": tuple(
@@ -158,9 +188,10 @@ class AppraisalPolicy:
                     bank=one.bank,
                     label=one.bank.label,
                     names=", ".join(str(index) for index in _within(rule, one.indices).indices),
+                    key=f"pcrs[{number}]",
                 )
                 for one in self.selections
-                for rule in self.rules
+                for number, rule in enumerate(self.rules, 1)
                 if _within(rule, one.indices).indices
             ),
             "compared": tuple(key for key in judged if table[key[1]].match is not Match.LOG),

@@ -51,7 +51,7 @@ def test_policy_loads_with_defaults() -> None:
         ("known = 2", "known = 2\nhint = 1", r"pcrs\[1\].hint"),
         ('id = "mine/1"', "", "id"),
         ('id = "mine/1"', 'id = " "', "id"),
-        ('selection = "sha256:0,4"', "", "selection"),
+        ('selection = "sha256:0,4"', "", "line 4: quote: is empty"),
         ('"sha256:0,4"', '"sha256:0,4,5"', "PCR 5"),
         ('"sha256:0,4"', '"sha256:0"', "PCR 4"),
         ('"sha256:0,4"', '"sha1:0,4"', "SHA-1"),
