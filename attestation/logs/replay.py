@@ -8,30 +8,21 @@ the digests in the log, in their order, are what was measured. Even then an even
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from attestation.algorithms import HashAlgorithm
 from attestation.errors import ReplayMismatch
+from attestation.logs.contents import HASHERS, Hasher, how_measured
 from attestation.logs.event_types import EventType, event_type_name
 from attestation.logs.tcg import UnverifiedEvent, UnverifiedLog
 from attestation.pcr import PcrBanks
-from attestation.reader import Reader, Struct
 from attestation.refusals import RefusalCode
 
 _NO_ACTION: Final = int(EventType.NO_ACTION)
 _ALL_ONES_PCRS: Final = frozenset(range(17, 23))
 """PCRs that TPM2_Startup sets to ones until a dynamic launch (PC Client TPM Profile, 4.6.2)."""
-
-_HASHERS: Final[dict[HashAlgorithm, Callable[[bytes], Any]]] = {
-    HashAlgorithm.SHA1: partial(hashlib.sha1, usedforsecurity=False),
-    HashAlgorithm.SHA256: hashlib.sha256,
-    HashAlgorithm.SHA384: hashlib.sha384,
-    HashAlgorithm.SHA512: hashlib.sha512,
-}
 
 
 class MeasuredEvent(NamedTuple):
@@ -128,7 +119,7 @@ def _replay_bank(
             + ", ".join(f"0x{alg_id:04x}" for alg_id in log.banks),
             structure="firmware log",
         )
-    hasher = _HASHERS[bank]
+    hasher = HASHERS[bank]
     position = log.banks.index(bank)
     count = len(log.banks)
     values: dict[int, bytes] = {}
@@ -168,12 +159,8 @@ def _digest_in(event: UnverifiedEvent | MeasuredEvent, bank: HashAlgorithm) -> b
 # --- content against digest ----------------------------------------------------------------
 
 _ERROR_SEPARATOR: Final = b"\x01\x00\x00\x00"
-_SHIM_LOCK: Final = bytes.fromhex("50ab5d6046e00043abb63dd810dd8b23")
-_SHIM_NAME: Final = "Shim".encode("utf-16-le")
-_SHIM_SURPLUS: Final = 6
-_VARIABLE: Final = Struct("<16sQQ")
 
-_CHECKED: Final = frozenset(
+DATA_HASH_TYPES: Final = frozenset(
     int(kind)
     for kind in (
         EventType.SEPARATOR,
@@ -184,6 +171,7 @@ _CHECKED: Final = frozenset(
         EventType.EFI_GPT_EVENT,
     )
 )
+"""Types whose content must be what was measured, see :func:`check_event_contents`."""
 
 
 def check_event_contents(
@@ -204,8 +192,10 @@ def check_event_contents(
     EV_EFI_VARIABLE_AUTHORITY        92 / 102  yes; the other 10 are old shim's, which logs the
                                                variable "Shim" with 6 bytes too many and hashes
                                                all but the last: taken for that variable only
+                                               (quirk ``shim-surplus-bytes``)
     EV_EFI_VARIABLE_BOOT            105 / 438  yes; the other 333 hash the variable's data alone
                                                (firmware before PFP 1.05): either is taken
+                                               (quirk ``boot-variable-data-only``)
     EV_S_CRTM_VERSION                66 / 67   no: one bare-metal host (gdc-host) hashes more
                                                than it logs
     EV_EVENT_TAG                     31 / 37   no: systemd hashes what it loaded
@@ -228,61 +218,30 @@ def check_event_contents(
     Returns:
         Every contradiction, in log order; empty for an honest log.
     """
-    hasher = _HASHERS[bank]
+    hasher = HASHERS[bank]
     found = []
     for event in log.events:
-        if event.type not in _CHECKED:
+        if event.type not in DATA_HASH_TYPES:
             continue
         digest = _digest_in(event, bank)
-        if digest is None or hasher(event.event).digest() == digest:
+        if digest is None or how_measured(event.type, event.event, digest, hasher) is not None:
             continue
-        reason = _explain(event, digest, hasher, bank)
-        if reason is not None:
-            name = event_type_name(event.type)
-            found.append(
-                Contradiction(number=event.number, pcr=event.pcr, type_name=name, reason=reason)
+        found.append(
+            Contradiction(
+                number=event.number,
+                pcr=event.pcr,
+                type_name=event_type_name(event.type),
+                reason=_explain(event.type, digest, hasher, bank),
             )
+        )
     return tuple(found)
 
 
-def _explain(
-    event: UnverifiedEvent | MeasuredEvent,
-    digest: bytes,
-    hasher: Callable[[bytes], Any],
-    bank: HashAlgorithm,
-) -> str | None:
-    """Return why an event whose content does not hash to its digest is wrong, None if it is not."""
-    content = event.event
-    if event.type == EventType.EFI_VARIABLE_BOOT:
-        variable = _variable(content)
-        if variable is not None and hasher(variable[2]).digest() == digest:
-            return None
-    elif event.type == EventType.EFI_VARIABLE_AUTHORITY:
-        variable = _variable(content)
-        if (
-            variable is not None
-            and variable[:2] == (_SHIM_LOCK, _SHIM_NAME)
-            and variable[3] == _SHIM_SURPLUS
-            and hasher(content[:-1]).digest() == digest
-        ):
-            return None
-    elif event.type == EventType.SEPARATOR and hasher(_ERROR_SEPARATOR).digest() == digest:
+def _explain(kind: int, digest: bytes, hasher: Hasher, bank: HashAlgorithm) -> str:
+    """Say why an event whose content is not what was measured is wrong."""
+    if kind == EventType.SEPARATOR and hasher(_ERROR_SEPARATOR).digest() == digest:
         return (
             "the firmware separated this PCR with an error (the digest is that of 00000001), "
             "wanted a separator whose content is what was measured"
         )
     return f"the {bank.label} digest is not that of the content, which this type requires"
-
-
-def _variable(content: bytes) -> tuple[bytes, bytes, bytes, int] | None:
-    """Return vendor GUID, name (UTF-16LE), data and surplus length of a UEFI_VARIABLE_DATA.
-
-    None if the lengths it states do not fit (PFP 10.4.2.6).
-    """
-    reader = Reader(content, "UEFI_VARIABLE_DATA")
-    if reader.remaining < _VARIABLE.size:
-        return None
-    guid, name_chars, data_bytes = reader.unpack(_VARIABLE)
-    if 2 * name_chars + data_bytes > reader.remaining:
-        return None
-    return guid, reader.take(2 * name_chars), reader.take(data_bytes), reader.remaining

@@ -1,7 +1,7 @@
 """Where firmware says that code and tables are: image loads, blobs and handoff tables.
 
 None of these structures is covered by a digest (the digest is that of the code or table itself):
-hints for people only (PFP 1.06, 10.2.2 to 10.2.4).
+hints for people only (PFP 1.06, 10.2).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class HandoffTables(NamedTuple):
 
 
 def parse_image_load(content: bytes) -> ImageLoad:
-    """Read an UEFI_IMAGE_LOAD_EVENT (PFP 1.06, 10.2.3).
+    """Read an UEFI_IMAGE_LOAD_EVENT (PFP 1.06, 10.2).
 
     Raises:
         MalformedInput: If lengths do not add up (``truncated``, ``trailing-bytes``).
@@ -59,7 +59,7 @@ def parse_image_load(content: bytes) -> ImageLoad:
 
 
 def parse_firmware_blob(content: bytes, *, named: bool = False) -> FirmwareBlob:
-    """Read an UEFI_PLATFORM_FIRMWARE_BLOB, or with ``named`` a …BLOB2 (PFP 1.06, 10.2.4).
+    """Read an UEFI_PLATFORM_FIRMWARE_BLOB, or with ``named`` a …BLOB2 (PFP 1.06, 10.2).
 
     Raises:
         MalformedInput: If lengths do not add up.
@@ -72,7 +72,7 @@ def parse_firmware_blob(content: bytes, *, named: bool = False) -> FirmwareBlob:
 
 
 def parse_handoff_tables(content: bytes, *, named: bool = False) -> HandoffTables:
-    """Read UEFI_HANDOFF_TABLE_POINTERS, or with ``named`` …POINTERS2 (PFP 1.06, 10.2.2).
+    """Read UEFI_HANDOFF_TABLE_POINTERS, or with ``named`` …POINTERS2 (PFP 1.06, 10.2).
 
     Raises:
         MalformedInput: If lengths do not add up.

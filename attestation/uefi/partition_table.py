@@ -1,4 +1,4 @@
-"""UEFI_GPT_DATA: a partition table as firmware measures it (PFP 1.06, 10.2.5; UEFI 2.10, 5.3)."""
+"""UEFI_GPT_DATA: a partition table as firmware measures it (PFP 1.06, 10.2; UEFI 2.10, 5.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TCG_PCClientTaggedEvent, alone and as Windows nests them (PFP 1.06, 10.4.2.1).
+"""TCG_PCClientTaggedEvent, alone and as Windows nests them (PFP 1.06, 10.4).
 
 An EV_EVENT_TAG event holds one or more of: 32-bit id, 32-bit size, data. Linux and systemd write
 one. Windows writes its own log (WBCL, "SIPA" events) this way, with containers whose data is
@@ -18,7 +18,7 @@ _HEADER: Final = Struct("<II")
 _STRUCTURE: Final = "TCG_PCClientTaggedEvent"
 
 SIPA_CONTAINER: Final = 0x40010000
-"""SIPA event ids of this form say: the data is again a row of events (wbcl.h of the Windows SDK)."""
+"""SIPA event ids of this form say: the data is again a row of events (wbcl.h)."""
 
 _SIPA_CLASS: Final = 0x7FFF0000
 

@@ -1,4 +1,4 @@
-"""UEFI_VARIABLE_DATA: a variable as firmware measures it (PFP 1.06, 10.2.6)."""
+"""UEFI_VARIABLE_DATA: a variable as firmware measures it (PFP 1.06, 10.2)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def parse_variable(content: bytes, *, surplus: int = 0) -> UefiVariable:
 def switch_value(variable: UefiVariable) -> bool | None:
     """Return what a one-byte switch such as ``SecureBoot`` says; None for an absent variable.
 
-    A variable that does not exist is measured with no data (PFP 1.06, 3.3.4.8).
+    A variable that does not exist is measured with no data (PFP 1.06, 3.3.4).
 
     Raises:
         MalformedInput: ``value-out-of-range`` if the data is anything but one byte 0 or 1.

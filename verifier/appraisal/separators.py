@@ -3,8 +3,9 @@
 Firmware ends its own measurements with a separator in every one of PCR 0 to 7 (TCG PFP 3.3.2.2).
 A bank without them is one the firmware never wrote, open to whoever writes it later
 (CVE-2021-42299, "TPM Carte Blanche"). The type of an event is not covered by its digest, so a
-separator counts only when type *and* digest say so. One look-alike is honest: some firmware
-measures four zero bytes as a part of its root of trust into PCR 0 (EV_S_CRTM_CONTENTS).
+separator counts only when type *and* digest say so. PCR 7 is separated by four zero bytes only, the
+others by those or four FF (PFP 3.3.2.2). One look-alike is honest: some firmware measures four zero
+bytes as a part of its root of trust into PCR 0 (quirk ``crtm-contents-like-separator``).
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from attestation.logs.replay import ReplayedLog
 SEPARATED_PCRS: Final = range(8)
 _SEPARATOR: Final = int(EventType.SEPARATOR)
 _ROOT_OF_TRUST: Final = (int(EventType.S_CRTM_CONTENTS), int(EventType.S_CRTM_VERSION))
-_CONTENTS: Final = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff")
+_ZEROS: Final = b"\x00\x00\x00\x00"
+_ONES: Final = b"\xff\xff\xff\xff"
 _DIGESTS: Final = {
-    bank: frozenset(bank.digest(content) for content in _CONTENTS) for bank in HashAlgorithm
+    bank: frozenset((bank.digest(_ZEROS), bank.digest(_ONES))) for bank in HashAlgorithm
 }
+_ONES_DIGEST: Final = {bank: bank.digest(_ONES) for bank in HashAlgorithm}
+_SECURE_BOOT_PCR: Final = 7
 
 
 def separator_faults(log: ReplayedLog, bank: HashAlgorithm) -> Mapping[int, str]:
@@ -38,11 +42,17 @@ def separator_faults(log: ReplayedLog, bank: HashAlgorithm) -> Mapping[int, str]
     for event in log.events:
         if event.pcr not in counts:
             continue
-        by_digest = event.digest(bank) in genuine
+        digest = event.digest(bank)
+        by_digest = digest in genuine
         by_type = event.type == _SEPARATOR
         if by_digest and by_type:
             counts[event.pcr] += 1
-        elif by_type or (by_digest and event.type not in _ROOT_OF_TRUST):
+            if event.pcr == _SECURE_BOOT_PCR and digest == _ONES_DIGEST[bank]:
+                faults.setdefault(
+                    event.pcr,
+                    f"event {event.number} separates PCR 7 with FFFFFFFF, wanted 00000000",
+                )
+        elif by_type or (by_digest and not (event.pcr == 0 and event.type in _ROOT_OF_TRUST)):
             faults.setdefault(
                 event.pcr,
                 f"event {event.number} "
