@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Final
@@ -16,11 +17,14 @@ from attestation.errors import AttestationError
 from verifier.appraisal.policy_file import load_policy
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.endorsement.trust_anchors import TrustAnchors
+from verifier.endorsement.vendor_roots import PemFile, VendorRoots
 from verifier.errors import SettingsInvalid
 from verifier.keys.files import read_file
 from verifier.settings import Settings
 
 DISTRIBUTION: Final = "device-attestation"
+
+_CERTIFICATE_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer", ".der"})
 
 
 class SystemClock:
@@ -80,6 +84,42 @@ def load_anchors(settings: Settings) -> TrustAnchors:
         )
     except AttestationError as error:
         raise SettingsInvalid(f"trust.manufacturer_roots: {error.reason}") from error
+
+
+def load_vendor_roots(directory: Path | None = None, *, only: bool = False) -> VendorRoots:
+    """Load the TPM makers' roots: the packaged bundle, an operator's folder, or both.
+
+    Args:
+        directory: Folder of PEM and DER files (``.pem``, ``.crt``, ``.cer``, ``.der``).
+        only: Whether to believe nothing but the folder.
+
+    Raises:
+        SettingsInvalid: If the folder cannot be read, or no root remains.
+    """
+    bundle = None if only else packaged_vendor_roots()
+    if directory is None:
+        if bundle is None:
+            raise SettingsInvalid("without the packaged roots, name a folder of roots")
+        return bundle
+    try:
+        paths = sorted(one for one in directory.iterdir() if one.suffix in _CERTIFICATE_SUFFIXES)
+        files = [PemFile(origin=path.name, content=path.read_bytes()) for path in paths]
+        return VendorRoots.from_operator(files, beside=bundle)
+    except OSError as error:
+        raise SettingsInvalid(f"roots in {directory}: {error.strerror}") from error
+    except AttestationError as error:
+        raise SettingsInvalid(f"roots in {directory}: {error.reason}") from error
+
+
+@cache
+def packaged_vendor_roots() -> VendorRoots:
+    """Read the packaged bundle of TPM makers' certificates, once."""
+    folder = resources.files("verifier.endorsement") / "vendors"
+    roots, intermediates = (
+        PemFile(origin=f"packaged {name}", content=(folder / name).read_bytes())
+        for name in ("roots.pem", "intermediates.pem")
+    )
+    return VendorRoots.from_pem([roots], [intermediates])
 
 
 def result_lifetime(settings: Settings, policy: AppraisalPolicy) -> timedelta:

@@ -24,8 +24,8 @@ from attestation.refusals import RefusalCode
 _STORED: Final = b"\x10\x01\x00"
 _FULL: Final = b"\x10\x02"
 _PEM: Final = re.compile(
-    rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([A-Za-z0-9+/=\s]*)"
-    rb"-----END (?:X509 |TRUSTED )?CERTIFICATE-----"
+    rb"-----BEGIN (?:X509 )?CERTIFICATE-----([A-Za-z0-9+/=\s]*)"
+    rb"-----END (?:X509 )?CERTIFICATE-----"
 )
 
 

@@ -75,7 +75,8 @@ class TpmMaker:
     """Which TPM a certificate is for, as of its making.
 
     Attributes:
-        vendor_id: TCG vendor id, four bytes, e.g. IFX and a NUL; None if not of the form ``id:%08X``.
+        vendor_id: TCG vendor id, four bytes, e.g. IFX and a NUL; None if it is not written
+            ``id:`` and eight hexadecimal digits.
         manufacturer: The vendor id as text (``IFX``), or what stands there instead.
         model: Part number, e.g. ``SLB 9665``.
         version: Firmware version as it stands, e.g. ``id:053E``.

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from attestation.errors import AttestationError
-from verifier.cli import check, devices, explain, keys, offline, policy, query, serve
+from verifier.cli import check, devices, ek, explain, keys, offline, policy, query, serve
 from verifier.cli.context import ConfigChoice, Json
 from verifier.cli.failures import failure
 from verifier.cli.reference_values import reference_values
@@ -39,6 +39,7 @@ app.command("revoke")(devices.revoke)
 app.command("check")(check.command)
 app.command("appraise")(explain.command)
 app.command("query")(query.command)
+app.command("ek")(ek.command)
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
