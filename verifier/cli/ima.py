@@ -44,7 +44,7 @@ def judge_ima(content: bytes) -> ImaDocument:
             {"reason": f"{measured.violations} files changed while they were measured (violations)"}
         )
     return {
-        "entries": len(measured.entries),
+        "entries": measured.count,
         "violations": measured.violations,
         "pcrs": {
             bank.label: {str(pcr): value.hex() for pcr, value in sorted(values.items())}
@@ -93,12 +93,11 @@ def _agrees(
     stated: PcrBanks | None,
 ) -> bool:
     if stated is not None:
-        touched = {entry.pcr for entry in measured.entries}
         return all(
             joined.pcrs.get(bank, {}).get(pcr) == value
             for bank, values in stated.items()
             for pcr, value in values.items()
-            if pcr in touched
+            if pcr in measured.pcrs
         )
     if scheme is None or any(
         bank not in joined.pcrs or pcr not in joined.pcrs[HashAlgorithm(bank)]
