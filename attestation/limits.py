@@ -118,3 +118,12 @@ MAX_PATH_SIGNATURES = 32
 
 MAX_PENDING_ACTIVATIONS = 10_000
 """Credential activations begun and not yet answered; each holds some 200 bytes for its TTL."""
+
+MAX_CORIM_BYTES = 1024 * 1024
+"""One CoRIM: reference values of one machine and 24 PCRs in three banks need about 3 kB."""
+
+MAX_CORIM_DEPTH = 16
+"""A CoMID's digests stand eleven levels deep; tags count as levels."""
+
+MAX_CORIM_TAGS = 256
+"""CoMIDs in one CoRIM: machine types that one manifest speaks of."""
