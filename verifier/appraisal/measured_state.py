@@ -23,6 +23,7 @@ from attestation.logs.replay import MeasuredEvent
 from attestation.pcr import PcrBanks, PcrSelection, composite_digest
 from attestation.refusals import RefusalCode
 from verifier.appraisal.agent import AgentState, prove_agent
+from verifier.appraisal.banks import bank_faults
 from verifier.appraisal.faults import PcrFault
 from verifier.appraisal.freshness import FreshQuote
 from verifier.appraisal.policy_model import AppraisalPolicy, Coverage
@@ -142,6 +143,7 @@ def measure(
     faults: list[PcrFault] = []
     for selection in policy.selections:
         faults.extend(_faults(selection, policy, values, judged, explained))
+    faults.extend(bank_faults(policy.selections, values, judged, explained))
     faults += (*(runtime.faults if runtime else ()), *(agent.faults if agent else ()))
     return MeasuredState(
         fresh=fresh,
