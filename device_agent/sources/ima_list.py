@@ -85,7 +85,7 @@ class ImaListFile:
                 f"cannot be read: {error.strerror}; give the daemon's user the right to read it, "
                 "or set evidence.ima_list"
             ) from error
-        return ImaPart(offset=entry, content=content) if content else None
+        return ImaPart(offset=entry, content=content or b"") if entry or content else None
 
     def _count(self, path: Path) -> int | None:
         """Return how many entries the kernel says there are; None if it does not say."""
@@ -110,7 +110,7 @@ class ImaListFile:
         if found < entry - mark.entry:
             return None
         _, size = _walk(content[start:], None)
-        if len(content) > start and not size:
+        if content and not (entry or size):
             raise self._unreadable("is not a binary IMA measurement list")
         if size > self._limit_bytes:
             raise SourceUnreadable(

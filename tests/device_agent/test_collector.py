@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from attestation.algorithms import HashAlgorithm
-from attestation.evidence import ClaimValue, qualifying_data
+from attestation.evidence import ClaimValue, ImaPart, Quote, qualifying_data
 from attestation.pcr import PcrBanks, PcrSelection, composite_digest
 from attestation.tpm.attest import parse_attest
 from attestation.tpm.public import parse_public
@@ -123,3 +123,99 @@ def test_a_tpm_that_answers_nonsense_is_refused(manufacturer: SoftManufacturer) 
 
     with pytest.raises(TpmRefused, match="cannot be read"):
         collect(sources, nonce=NONCE, selections=SELECTIONS, whole_log=True)
+
+
+IMA_SELECTIONS = (PcrSelection(bank=HashAlgorithm.SHA256, indices=(0, 7, 10, 13)),)
+
+
+class Chronicle:
+    """A TPM, an agent log and an IMA list that say in which order they were asked."""
+
+    def __init__(self, tpm: SoftTpm) -> None:
+        self.tpm = tpm
+        self.told: list[str] = []
+        self.measures_after_read = 0
+        chronicle = self
+
+        class Told(SoftTpm):
+            def read_pcrs(self, selections: Sequence[PcrSelection]) -> PcrBanks:
+                chronicle.told.append("pcrs")
+                values = tpm.read_pcrs(selections)
+                if chronicle.measures_after_read:
+                    chronicle.measures_after_read -= 1
+                    tpm.extend(HashAlgorithm.SHA256, 10, b"\x01" * 32)
+                return values
+
+            def quote(self, selections: Sequence[PcrSelection], qualifying: bytes) -> Quote:
+                chronicle.told.append("quote")
+                return tpm.quote(selections, qualifying)
+
+        self.sources = Sources(
+            tpm=Told(SoftManufacturer()),
+            firmware_log=Log(),
+            host=Host(),
+            ima_list=self,
+            agent_log=AgentMeasurements(self),
+        )
+
+    def read_from(self, entry: int) -> ImaPart:
+        self.told.append(f"list from {entry}")
+        return ImaPart(offset=entry, content=b"entries")
+
+
+class AgentMeasurements:
+    """Extends PCR 13 when it is read, as the real one does."""
+
+    def __init__(self, chronicle: Chronicle) -> None:
+        self._chronicle = chronicle
+
+    def read(self) -> bytes:
+        self._chronicle.told.append("agent")
+        self._chronicle.tpm.extend(HashAlgorithm.SHA256, 13, b"\x02" * 32)
+        return b"agent log"
+
+
+def test_agent_is_measured_before_the_pcrs_are_read_and_the_list_after(
+    manufacturer: SoftManufacturer,
+) -> None:
+    chronicle = Chronicle(SoftTpm(manufacturer))
+
+    evidence = decode_evidence(
+        collect(
+            chronicle.sources,
+            nonce=NONCE,
+            selections=IMA_SELECTIONS,
+            whole_log=True,
+            ima_from=5,
+        )
+    )
+
+    assert chronicle.told == ["agent", "pcrs", "list from 5", "quote"]
+    assert evidence.ima_list == ImaPart(offset=5, content=b"entries")
+    assert evidence.agent_log == b"agent log"
+    said = parse_attest(evidence.quote.attest)
+    assert said.extra == qualifying_data(NONCE, evidence.part_digests)
+
+
+def test_list_is_read_again_with_the_pcrs_when_a_measurement_arrives(
+    manufacturer: SoftManufacturer,
+) -> None:
+    chronicle = Chronicle(SoftTpm(manufacturer))
+    chronicle.measures_after_read = 2
+
+    collect(chronicle.sources, nonce=NONCE, selections=IMA_SELECTIONS, whole_log=True)
+
+    assert chronicle.told == ["agent", *["pcrs", "list from 0", "quote"] * 3]
+
+
+def test_verifier_that_does_not_ask_for_the_kernels_pcr_is_spared_the_list(
+    manufacturer: SoftManufacturer,
+) -> None:
+    chronicle = Chronicle(SoftTpm(manufacturer))
+
+    evidence = decode_evidence(
+        collect(chronicle.sources, nonce=NONCE, selections=SELECTIONS, whole_log=True)
+    )
+
+    assert evidence.ima_list is None
+    assert chronicle.told == ["agent", "pcrs", "quote"]

@@ -65,7 +65,13 @@ ENROLLED = EnrolmentReply(
 )
 
 
-def judged(status: str = "affirming", *, log_known: bool = True, attest_in_s: float = 10) -> Judged:
+def judged(
+    status: str = "affirming",
+    *,
+    log_known: bool = True,
+    attest_in_s: float = 10,
+    ima_next: int = 0,
+) -> Judged:
     return Judged(
         reply=EvidenceReply(
             status=status,
@@ -75,6 +81,7 @@ def judged(status: str = "affirming", *, log_known: bool = True, attest_in_s: fl
             next=CHALLENGE,
             log_known=log_known,
             attest_in_s=attest_in_s,
+            ima_next=ima_next,
         )
     )
 
@@ -217,6 +224,45 @@ def test_a_whole_log_that_is_still_unknown_backs_off() -> None:
     transition = go(attesting(log_known=False), failed("log-unknown", refused=True))
 
     assert transition.state.phase is Phase.BACKING_OFF
+
+
+def test_the_list_goes_on_where_the_verifier_has_it() -> None:
+    waiting = go(attesting(), judged(ima_next=70)).state
+
+    transition = go(waiting, TimerFired(), moment(10))
+
+    assert transition.actions == (SendEvidence(challenge=CHALLENGE, whole_log=False, ima_from=70),)
+
+
+def test_a_list_that_the_verifier_cannot_continue_is_sent_whole_at_once_but_only_once() -> None:
+    first = go(attesting(ima_next=70), failed("ima-offset-unknown", refused=True))
+    following = go(first.state, Challenged(reply=CHALLENGE))
+    again = go(following.state, failed("ima-offset-unknown", refused=True))
+
+    assert kinds(first) == [ReportFault, AskChallenge]
+    assert following.actions == (SendEvidence(challenge=CHALLENGE, whole_log=False, ima_from=0),)
+    assert kinds(again) == [ReportFault, Save, Wait]
+    assert wait_s(again) < 60
+
+
+def test_log_and_list_that_are_both_unknown_are_both_sent_whole() -> None:
+    without_log = go(attesting(ima_next=70), failed("log-unknown", refused=True)).state
+    retried = go(without_log, Challenged(reply=CHALLENGE)).state
+    without_list = go(retried, failed("ima-offset-unknown", refused=True)).state
+
+    following = go(without_list, Challenged(reply=CHALLENGE))
+
+    assert following.actions == (SendEvidence(challenge=CHALLENGE, whole_log=True, ima_from=0),)
+
+
+def test_the_list_begins_anew_with_a_new_process_and_a_new_credential() -> None:
+    restarted = go(State(credential=CREDENTIAL), Started()).state
+    dropped = go(attesting(ima_next=70), failed("device-unknown", refused=True)).state
+    enrolled = go(replace(dropped, ima_next=70), Enrolled(reply=ENROLLED)).state
+    proven = go(enrolling(), Enrolled(reply=replace(ENROLLED, ima_next=9))).state
+
+    assert (restarted.ima_next, dropped.ima_next, enrolled.ima_next) == (0, 0, 0)
+    assert proven.ima_next == 9
 
 
 @pytest.mark.parametrize("code", sorted(CREDENTIAL_FAULTS))
@@ -387,6 +433,7 @@ JUDGEMENTS = st.builds(
         next=CHALLENGES,
         log_known=st.booleans(),
         attest_in_s=st.floats(0, 1e8),
+        ima_next=st.integers(0, 500_000),
     ),
 )
 ENROLMENTS = st.builds(

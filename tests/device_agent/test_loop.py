@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attestation.algorithms import HashAlgorithm
+from attestation.pcr import parse_selection
 from device_agent import telemetry
 from device_agent.collector import Sources
 from device_agent.errors import (
@@ -23,8 +24,10 @@ from device_agent.loop import Clock, DaemonLoop
 from device_agent.ports import Publisher
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
+from device_agent.sources.ima_list import ImaListFile
 from device_agent.state.files import SavedState, StateFile
 from device_agent.transport.backoff import Backoff
+from tests.simulators.ima_kernel import ImaKernel
 from tests.simulators.soft_device import SoftManufacturer, SoftTpm
 from tests.simulators.verifier_simulator import VerifierSimulator
 
@@ -121,6 +124,11 @@ class Bench:
         log = folder / "log"
         log.write_bytes(b"firmware log")
         self.log_file = log
+        self.kernel = ImaKernel(folder / "ima", self._extend, (HashAlgorithm.SHA256,))
+
+    def _extend(self, pcr: int, digests: Mapping[HashAlgorithm, bytes]) -> None:
+        for bank, digest in digests.items():
+            self.tpm.extend(bank, pcr, digest)
 
     def loop(self) -> DaemonLoop:
         self.store.claim()
@@ -129,6 +137,7 @@ class Bench:
                 tpm=self.tpm,
                 firmware_log=FirmwareLogFile(self.log_file),
                 host=HostFacts(agent_version="test"),
+                ima_list=ImaListFile(self.kernel.path),
             ),
             verifier=self.verifier,
             identity=self.board,
@@ -388,3 +397,31 @@ def test_no_line_and_no_state_ever_holds_a_nonce(tmp_path: Path) -> None:
     for nonce in nonces:
         assert nonce.hex() not in everything
         assert repr(nonce)[2:-1] not in everything
+
+
+def test_list_travels_entry_by_entry_and_whole_when_the_verifier_lost_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lasts_s=7)
+    bench.verifier.selections = parse_selection("sha256:0,7,10")
+    bench.kernel.boot(bytes(32))
+    bench.clock.at[1.5] = lambda: bench.kernel.measure(b"/bin/a", b"a" * 32)
+    bench.clock.at[3.5] = bench.verifier.entries.clear
+
+    bench.run()
+
+    # Enrolment, first evidence, 1 s, 2 s (one entry more), 3 s; lost at 3.5 s.
+    assert bench.verifier.offsets == [0, 0, 1, 1, 2, 2, 0, 2, 2]
+    assert bench.verifier.entries == bench.kernel.entries
+    assert bench.verifier.calls.count("challenge") == 2
+
+
+def test_list_is_sent_whole_by_a_daemon_that_was_restarted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lasts_s=3)
+    bench.verifier.selections = parse_selection("sha256:0,7,10")
+    bench.kernel.boot(bytes(32))
+    bench.run()
+    bench.verifier.offsets.clear()
+    bench.clock = RunningClock(lasts_s=2)
+
+    bench.run()
+
+    assert bench.verifier.offsets == [0, 1]

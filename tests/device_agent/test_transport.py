@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
@@ -391,3 +392,38 @@ def test_tls_1_1_is_not_spoken(simulator: VerifierSimulator, tmp_path: Path, ca_
     assert verifier._context(None).minimum_version is ssl.TLSVersion.TLSv1_2
     assert verifier._context(None).check_hostname is True
     assert verifier._context(None).verify_mode is ssl.CERT_REQUIRED
+
+
+def judged_with(**more: object) -> bytes:
+    following = {"nonce": "AAAA", "pcr_selection": "sha256:0", "expires_in_s": 60}
+    answer = {
+        "status": "affirming",
+        "allow": True,
+        "reasons": [],
+        "result": "jwt",
+        "next": following,
+        "log_known": True,
+        "attest_in_s": 5,
+        **more,
+    }
+    return http(json.dumps(answer).encode())
+
+
+@pytest.mark.parametrize(("told", "read"), [({}, 0), ({"ima_next": 0}, 0), ({"ima_next": 71}, 71)])
+def test_where_the_list_goes_on_is_read_and_may_be_left_out(
+    simulator: VerifierSimulator, tmp_path: Path, ca_file: str, told: dict[str, int], read: int
+) -> None:
+    with tls_server(simulator, tmp_path, lambda tls: tls.sendall(judged_with(**told))) as url:
+        assert client(url, ca_file).submit(b"evidence").ima_next == read
+
+
+@pytest.mark.parametrize("told", [-1, 500_001, 1.5, True, "7", None])
+def test_no_place_in_a_list_is_no_verifiers_answer(
+    simulator: VerifierSimulator, tmp_path: Path, ca_file: str, told: object
+) -> None:
+    answer = judged_with(ima_next=told)
+    with (
+        tls_server(simulator, tmp_path, lambda tls: tls.sendall(answer)) as url,
+        pytest.raises(VerifierUnreachable, match="ima_next"),
+    ):
+        client(url, ca_file).submit(b"evidence")

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from attestation.algorithms import HashAlgorithm
-from attestation.evidence import certify_qualifying_data, qualifying_data
+from attestation.evidence import ImaPart, certify_qualifying_data, qualifying_data
 from attestation.pcr import PcrSelection
 from attestation.tpm.attest import parse_attest
 from attestation.tpm.public import parse_public
@@ -33,6 +33,7 @@ from attestation.wire.enrolment_codec import decode_enrolment
 from attestation.wire.evidence_codec import decode_evidence
 from device_agent.errors import DeviceAgentError, VerifierRefused
 from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply
+from tests.simulators.ima_kernel import split_entries
 
 SELECTIONS = (PcrSelection(bank=HashAlgorithm.SHA256, indices=(0, 1, 2, 7)),)
 
@@ -102,6 +103,9 @@ class VerifierSimulator:
         self.golden: dict[int, bytes] | None = None
         self.known_logs: set[bytes] = set()
         self.iak: bytes | None = None
+        self.selections = SELECTIONS
+        self.entries: list[bytes] = []
+        self.offsets: list[int | None] = []
         self._nonces: dict[bytes, str] = {}
 
     def fail(self, call: str, *errors: DeviceAgentError) -> None:
@@ -116,7 +120,7 @@ class VerifierSimulator:
     def _challenge(self, purpose: str) -> ChallengeReply:
         nonce = os.urandom(56)
         self._nonces[nonce] = purpose
-        return ChallengeReply(nonce=nonce, selections=SELECTIONS, expires_in_s=60)
+        return ChallengeReply(nonce=nonce, selections=self.selections, expires_in_s=60)
 
     def _spend(self, nonce: bytes, purpose: str) -> None:
         if self._nonces.pop(nonce, None) != purpose:
@@ -172,7 +176,17 @@ class VerifierSimulator:
             next=self._challenge("attest"),
             log_known=True,
             attest_in_s=self.attest_in_s,
+            ima_next=len(self.entries),
         )
+
+    def _take_list(self, part: ImaPart | None) -> None:
+        """Keep the list's entries; one that does not go on from what is kept is asked for whole."""
+        self.offsets.append(None if part is None else part.offset)
+        if part is None:
+            return
+        if part.offset not in (0, len(self.entries)):
+            raise VerifierRefused("ima-offset-unknown", "send the list", http_status=409)
+        self.entries[part.offset :] = split_entries(part.content)
 
     def _judge(self, message: bytes) -> bool:
         evidence = decode_evidence(message)
@@ -181,6 +195,7 @@ class VerifierSimulator:
             raise VerifierRefused("log-unknown", "send the log", http_status=409)
         if log is not None:
             self.known_logs.add(log.digest)
+        self._take_list(evidence.ima_list)
         assert self.iak is not None
         verify_attest(parse_public(self.iak), evidence.quote.attest, evidence.quote.signature)
         said = parse_attest(evidence.quote.attest)
@@ -224,6 +239,7 @@ def _answer(simulator: VerifierSimulator, path: str, body: bytes) -> dict[str, o
         "result": judged.result,
         "next": _challenge_document(judged.next),
         "log_known": judged.log_known,
+        "ima_next": judged.ima_next,
         "attest_in_s": judged.attest_in_s,
     }
 
