@@ -127,3 +127,9 @@ MAX_CORIM_DEPTH = 16
 
 MAX_CORIM_TAGS = 256
 """CoMIDs in one CoRIM: machine types that one manifest speaks of."""
+
+MAX_NAME_ATTRIBUTES = 32
+"""Attributes shown of one certificate's subject; real ones have below eight."""
+
+MAX_REVOCATION_LIST_BYTES = 16 * 1024 * 1024
+"""One file of a maker's revocation lists; an entry takes some 40 bytes, so 400 000 units."""
