@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         ("enrol", "enrol this device now", _enrol),
         ("attest", "attest once now and say the verdict", _attest),
         ("status", "show what the daemon last wrote", _status),
+        ("measure", "show the AI agent's files as they would be measured now", _measure),
         ("check", "examine every prerequisite: verdict, reason, mend", _check),
         ("settings", "show the effective settings and where each comes from", _settings),
     ):
@@ -297,6 +298,49 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
             rows.append(("", f"-> {check.mend}"))
     _say(options, [asdict(check) for check in checks], _table(rows))
     return DENIED if any(check.grade is Grade.FAIL for check in checks) else OK
+
+
+def _measure(settings: Settings, options: argparse.Namespace) -> int:
+    from attestation.logs.cel import shown_path
+    from device_agent.main import wall_clock
+    from device_agent.measure.build import survey_agent
+    from device_agent.measure.plan import difference_words
+
+    survey = survey_agent(settings.agent, wall_clock)
+    difference, listing = survey.difference, survey.listing
+    said: dict[str, object] = {
+        "aibom": {
+            "path": settings.agent.aibom,
+            "sha256": survey.aibom.digest.hex(),
+            "name": listing.name if listing else None,
+            "trouble": survey.trouble or None,
+            "missing_parts": [str(part) for part in listing.missing] if listing else [],
+        },
+        "complete": survey.complete,
+        "files": {
+            shown_path(path): str(one.kind) or one.digest.hex()
+            for path, one in sorted(survey.present.items())
+        },
+    }
+    lines = [f"{'aibom':<9} {survey.aibom.digest.hex()[:16]}…  {settings.agent.aibom}"]
+    if difference is None or listing is None:
+        lines.append(survey.trouble)
+    else:
+        named = {
+            "changed": difference.changed,
+            "missing": difference.missing,
+            "unlisted": difference.unlisted,
+        }
+        said["difference"] = {
+            word: [shown_path(path) for path in paths] for word, paths in named.items()
+        }
+        lines += [
+            f"{word:<9} {shown_path(path)}" for word, paths in named.items() for path in paths
+        ]
+        words = difference_words(difference) or "all as its AIBOM lists them"
+        lines.append(f"{listing.name}: {len(survey.present)} files; {words}")
+    _say(options, said, "\n".join(lines))
+    return DENIED if difference is None or difference or not survey.complete else OK
 
 
 def _settings(settings: Settings, options: argparse.Namespace) -> int:

@@ -21,6 +21,8 @@ from attestation.tpm.public import parse_public
 from device_agent.collector import Sources
 from device_agent.errors import DeviceAgentError, VerifierRefused
 from device_agent.lifecycle import Credential
+from device_agent.measure.build import survey_agent
+from device_agent.measure.plan import difference_words
 from device_agent.ports import KeyRole, Tpm, TpmStatus
 from device_agent.settings import MqttSettings, Settings
 from device_agent.transport.client import server_context
@@ -89,6 +91,7 @@ def examine(patient: Patient) -> tuple[Check, ...]:
     """Make every check, in the order in which one would mend them."""
     checks = list(_tpm(patient.sources.tpm))
     checks.append(_firmware_log(patient))
+    checks.extend(_agent(patient))
     checks.append(_state_directory(Path(patient.settings.state.directory)))
     checks.append(_tls_seam(patient.tls_self_test))
     checks.extend(_verifier(patient))
@@ -191,6 +194,31 @@ def _firmware_log(patient: Patient) -> Check:
             mend="mount securityfs, or set evidence.firmware_log",
         )
     return Check(name="firmware log", grade=Grade.OK, reason=f"{len(log)} bytes")
+
+
+def _agent(patient: Patient) -> Iterator[Check]:
+    """Look at the AI agent's folder; touches neither PCR nor log."""
+    agent = patient.settings.agent
+    if not agent.root:
+        return
+    try:
+        survey = survey_agent(agent, patient.now)
+    except DeviceAgentError as error:
+        yield _failed("agent", error, "correct [agent], or give the daemon's user the right to it")
+        return
+    difference = survey.difference
+    if survey.listing is None or difference is None:
+        mend = "mend the AIBOM; the verifier refuses it too"
+        yield Check(name="agent", grade=Grade.FAIL, reason=survey.trouble, mend=mend)
+        return
+    seen = f"{survey.listing.name}: {len(survey.present)} files in {agent.root}"
+    words = difference_words(difference)
+    yield Check(
+        name="agent",
+        grade=Grade.WARN if words or not survey.complete else Grade.OK,
+        reason=f"{seen}; {words}" if words else f"{seen}, all as its AIBOM lists them",
+        mend="device-agent measure names them" if words else "",
+    )
 
 
 def _state_directory(directory: Path) -> Check:

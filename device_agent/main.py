@@ -28,6 +28,8 @@ from device_agent.doctor import Check, Patient, examine
 from device_agent.errors import SettingsInvalid, StateCorrupt, StateUnwritable
 from device_agent.lifecycle import Credential, Pacing, Verdict
 from device_agent.loop import Clock, DaemonLoop, Identity, attest_once, enrol_once
+from device_agent.measure.build import measure_first, measured_agent
+from device_agent.measure.register import UNWATCHED, Watch
 from device_agent.notify import SystemdNotifier, watchdog_interval_s
 from device_agent.ports import EvidenceReply, KeyRole, Publisher, Tpm
 from device_agent.settings import Settings, require_verifier
@@ -199,8 +201,8 @@ def _path(setting: str) -> Path | None:
     return Path(setting) if setting else None
 
 
-def assemble(settings: Settings, tpm: Tpm) -> Parts:
-    """Wire the parts that talk to the verifier.
+def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
+    """Wire the parts that talk to the verifier; ``watch`` is told of the AI agent's measuring.
 
     Raises:
         SettingsInvalid: If the settings name no verifier, or a file that cannot be used.
@@ -222,6 +224,7 @@ def assemble(settings: Settings, tpm: Tpm) -> Parts:
             firmware_log=FirmwareLogFile(_path(evidence.firmware_log)),
             host=host,
             ima_list=ImaListFile(_path(evidence.ima_list)),
+            agent_log=measured_agent(settings, tpm, host.boot_id, wall_clock, watch),
         ),
         host=host,
         verifier=HttpsVerifier(
@@ -257,9 +260,10 @@ def run_daemon(settings: Settings, tpm: Tpm, stop: StopSignal | None = None) -> 
         StateHeld: If another device-agent holds the state directory.
     """
     log = telemetry.open_log(settings.log.level, settings.log.format, wall_clock)
-    parts = assemble(settings, tpm)
-    stop = stop or StopSignal()
     notifier = SystemdNotifier(os.environ)
+    watch = Watch(report=telemetry.agent_report(log), alive=notifier.watchdog)
+    parts = assemble(settings, tpm, watch)
+    stop = stop or StopSignal()
     facts = {"boot_id": parts.host.boot_id, "fw": f"device-agent {VERSION}"}
     identity: Identity = LdevidIdentity(
         settings=settings,
@@ -295,6 +299,7 @@ def run_daemon(settings: Settings, tpm: Tpm, stop: StopSignal | None = None) -> 
     try:
         with stop.installed():
             log.info(telemetry.DAEMON_STARTED, version=VERSION, pid=os.getpid())
+            measure_first(parts.sources.agent_log, watch)
             loop.run()
     finally:
         parts.verifier.close()

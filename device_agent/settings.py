@@ -21,6 +21,7 @@ from device_agent.errors import SettingsInvalid
 
 DEFAULT_PATH: Final = Path("/etc/device-agent/device-agent.toml")
 ENVIRONMENT_PREFIX: Final = "DEVICE_AGENT_"
+IMA_PCR: Final = 10
 CONFIG_VARIABLE: Final = "DEVICE_AGENT_CONFIG"
 
 Value = str | int | float | bool
@@ -95,6 +96,18 @@ class EvidenceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """``[agent]``: the AI agent on this device; measured only where root and aibom are set."""
+
+    root: str = _key("", "the AI agent's folder; empty for none")
+    aibom: str = _key("", "its AIBOM (CycloneDX JSON); required with root")
+    pcr: int = _key(13, "the PCR that its files are measured into", least=8, most=15)
+    exclude: str = _key(
+        "", "patterns under root that are not measured, ':' between them, e.g. cache:**/*.log"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetrySettings:
     """``[retry]``: how faults are answered (full jitter, doubling)."""
 
@@ -131,6 +144,7 @@ class Settings:
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     state: StateSettings = field(default_factory=StateSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -142,6 +156,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "verifier": VerifierSettings,
     "mqtt": MqttSettings,
     "evidence": EvidenceSettings,
+    "agent": AgentSettings,
     "retry": RetrySettings,
     "state": StateSettings,
     "log": LogSettings,
@@ -215,6 +230,7 @@ def parse_settings(text: str, file: str, environment: Mapping[str, str]) -> Sett
         verifier=VerifierSettings(**given["verifier"]),
         mqtt=MqttSettings(**given["mqtt"]),
         evidence=EvidenceSettings(**given["evidence"]),
+        agent=AgentSettings(**given["agent"]),
         retry=RetrySettings(**given["retry"]),
         state=StateSettings(**given["state"]),
         log=LogSettings(**given["log"]),
@@ -334,6 +350,10 @@ def _check_together(settings: Settings, file: str) -> None:
         raise _invalid(f"{file}: verifier.url is {url!r}, wanted https://host or https://host:port")
     if settings.evidence.interval_min_s > settings.evidence.interval_max_s:
         raise _invalid(f"{file}: evidence.interval_min_s is above evidence.interval_max_s")
+    if bool(settings.agent.root) != bool(settings.agent.aibom):
+        raise _invalid(f"{file}: agent.root and agent.aibom go together")
+    if settings.agent.pcr == IMA_PCR:
+        raise _invalid(f"{file}: agent.pcr is {IMA_PCR}, which the kernel's IMA extends")
     if settings.retry.base_s > settings.retry.cap_s:
         raise _invalid(f"{file}: retry.base_s is above retry.cap_s")
     if re.search(r"[+#\x00\s]", settings.mqtt.prefix) or settings.mqtt.prefix.strip("/") == "":

@@ -24,6 +24,7 @@ STATE_SET_ASIDE: Final = "state_set_aside"
 BROKER_CONNECTED: Final = "broker_connected"
 BROKER_LOST: Final = "broker_lost"
 BROKER_REFUSED: Final = "broker_refused"
+AGENT_UNMEASURED: Final = "agent_unmeasured"
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -111,3 +112,12 @@ def open_log(
     chosen = sys.stderr if stream is None else stream
     console = form == "console" or (form == "auto" and chosen.isatty())
     return LineLog(level, console=console, now=now, stream=chosen)
+
+
+def agent_report(log: Log) -> Callable[[str], None]:
+    """Return what writes trouble with measuring the AI agent, in words, as a warning."""
+
+    def report(reason: str) -> None:
+        log.warning(AGENT_UNMEASURED, reason=reason)
+
+    return report
