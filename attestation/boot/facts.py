@@ -149,6 +149,7 @@ class BootFacts:
         firmware_version: Text of EV_S_CRTM_VERSION, if measured.
         exit_boot_services: Whether the boot loader left the firmware; None if the log is silent.
         dma_protection_disabled: Whether the firmware said so; None if the log is silent.
+        firmware_actions: Texts of the firmware's own actions (EV_EFI_ACTION), in order.
         covered: The PCRs these facts may rest on.
         not_covered: What cannot be told and why, one sentence each.
         troubles: Events that must be read and cannot be; any makes the facts of its PCR unsafe.
@@ -169,6 +170,7 @@ class BootFacts:
     firmware_version: Fact[str] | None = None
     exit_boot_services: Fact[bool] | None = None
     dma_protection_disabled: Fact[bool] | None = None
+    firmware_actions: tuple[Fact[str], ...] = ()
     covered: frozenset[int] = frozenset()
     not_covered: tuple[str, ...] = ()
     troubles: tuple[Trouble, ...] = ()

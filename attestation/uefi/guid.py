@@ -10,7 +10,11 @@ GUID_BYTES: Final = 16
 
 def guid_text(value: bytes) -> str:
     """Return the registry form of 16 bytes: ``8be4df61-93ca-11d2-aa0d-00e098032b8c``."""
-    return str(UUID(bytes_le=value))
+    text = value.hex()
+    return (
+        f"{text[6:8]}{text[4:6]}{text[2:4]}{text[0:2]}-{text[10:12]}{text[8:10]}-"
+        f"{text[14:16]}{text[12:14]}-{text[16:20]}-{text[20:]}"
+    )
 
 
 def guid(text: str) -> bytes:

@@ -43,14 +43,15 @@ class LoaderLine(NamedTuple):
     Attributes:
         kind: What it is.
         text: The text, without the writer's prefix.
-        measured: Byte strings, one of which must hash to the event's digest; the last one only
-            for the writer whose fault it is (``one_byte_short``).
+        measured: What was hashed, if the line is true.
+        or_measured: What else may have been hashed: the same with its NUL.
         one_byte_short: Whether the content lacks the last byte of what was hashed.
     """
 
     kind: LineKind
     text: str
-    measured: tuple[bytes, ...]
+    measured: bytes
+    or_measured: bytes
     one_byte_short: bool
 
 
@@ -75,13 +76,13 @@ def parse_loader_line(content: bytes) -> LoaderLine | None:
             rest = content.removeprefix(prefix)
             bare = rest.rstrip(b"\0")
             text = bare.decode("utf-8", "backslashreplace")
-            return LoaderLine(kind, text, (bare, rest), one_byte_short=False)
+            return LoaderLine(kind, text, bare, rest, one_byte_short=False)
     short = len(content) % 2 == 1
     whole = content + b"\0" if short else content
     text16 = utf16_text(whole) if len(whole) > 1 else None
     if not text16 or content[1]:
         return None
-    return LoaderLine(LineKind.COMMAND_LINE, text16, (whole,), one_byte_short=short)
+    return LoaderLine(LineKind.COMMAND_LINE, text16, whole, whole, one_byte_short=short)
 
 
 def measured_name(content: bytes) -> str:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from cryptography import x509
-
 from attestation.errors import LimitExceeded
-from attestation.limits import MAX_CERTIFICATE_BYTES, MAX_SIGNATURE_ENTRIES, MAX_SIGNATURE_LISTS
+from attestation.limits import MAX_SIGNATURE_ENTRIES, MAX_SIGNATURE_LISTS
 from attestation.reader import Reader, Struct
 from attestation.refusals import RefusalCode
 from attestation.uefi.guid import CERT_SHA256, CERT_X509, GUID_BYTES, SHIM_LOCK
+from attestation.uefi.subject import subject_of
 
 _STRUCTURE: Final = "EFI_SIGNATURE_LIST"
 _LIST_HEADER: Final = Struct("<16sIII")
@@ -151,9 +150,4 @@ def certificate_subject(der: bytes) -> str | None:
 
     Remembered by content: the same few vendors' certificates stand in every machine's db.
     """
-    if len(der) > MAX_CERTIFICATE_BYTES or not der or der[0] != _DER_SEQUENCE:
-        return None
-    try:
-        return x509.load_der_x509_certificate(der).subject.rfc4514_string()
-    except (ValueError, TypeError, x509.InvalidVersion):
-        return None
+    return subject_of(der)

@@ -40,17 +40,14 @@ class TaggedEvent(NamedTuple):
     depth: int
 
 
-def parse_tagged_event(content: bytes) -> TaggedEvent:
-    """Read exactly one tagged event.
+def parse_tagged_events(content: bytes) -> tuple[TaggedEvent, ...]:
+    """Read a row of tagged events, containers left closed.
 
     Raises:
-        MalformedInput: If lengths do not add up (``truncated``, ``trailing-bytes``).
+        MalformedInput: If lengths do not add up (``truncated``).
+        LimitExceeded: ``too-many`` events.
     """
-    reader = Reader(content, _STRUCTURE)
-    tag, size = reader.unpack(_HEADER, "tag and size")
-    data = reader.take(size, "data")
-    reader.end()
-    return TaggedEvent(tag, data, 0)
+    return _walk(content, 0)
 
 
 def walk_tagged_events(content: bytes) -> tuple[TaggedEvent, ...]:
@@ -62,6 +59,10 @@ def walk_tagged_events(content: bytes) -> tuple[TaggedEvent, ...]:
         MalformedInput: If lengths do not add up.
         LimitExceeded: ``too-many`` events, or containers within containers.
     """
+    return _walk(content, MAX_SIPA_DEPTH)
+
+
+def _walk(content: bytes, most_depth: int) -> tuple[TaggedEvent, ...]:
     found: list[TaggedEvent] = []
     waiting = [(Reader(content, _STRUCTURE), 0)]
     while waiting:
@@ -74,9 +75,9 @@ def walk_tagged_events(content: bytes) -> tuple[TaggedEvent, ...]:
         found.append(TaggedEvent(tag, data, depth))
         if len(found) > MAX_TAGGED_EVENTS:
             raise _too_many(reader, f"more than {MAX_TAGGED_EVENTS} events")
-        if tag & _SIPA_CLASS == SIPA_CONTAINER:
-            if depth >= MAX_SIPA_DEPTH:
-                raise _too_many(reader, f"containers nest deeper than {MAX_SIPA_DEPTH}")
+        if most_depth and tag & _SIPA_CLASS == SIPA_CONTAINER:
+            if depth >= most_depth:
+                raise _too_many(reader, f"containers nest deeper than {most_depth}")
             waiting.append((Reader(data, _STRUCTURE), depth + 1))
     return tuple(found)
 

@@ -1,0 +1,109 @@
+"""PCR 0, 2 and 4: code that the firmware measured before it ran it (PFP 1.06, 3.3.4).
+
+Which kind an image is follows from its PCR, which is proven, not from the event's type, which is
+not. In these PCRs every event but separators, proven actions and the firmware's version is an
+image, so that none can hide under another type.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attestation.boot.draft import Draft, proof
+from attestation.boot.facts import Fact, Image, ImageKind
+from attestation.errors import InputError
+from attestation.logs.contents import WHOLE, how_measured
+from attestation.logs.event_types import EventType, event_type_name
+from attestation.logs.quirks import QuirkName
+from attestation.logs.replay import MeasuredEvent
+from attestation.uefi.device_path import device_path_text
+from attestation.uefi.firmware import parse_firmware_blob, parse_image_load
+from attestation.uefi.guid import GUID_BYTES, guid_text
+from attestation.uefi.text import any_text, shown
+
+APPLICATION_PCR: Final = 4
+_KINDS: Final = {
+    0: ImageKind.FIRMWARE,
+    2: ImageKind.DRIVER,
+    APPLICATION_PCR: ImageKind.APPLICATION,
+}
+IMAGE_PCRS: Final = tuple(_KINDS)
+_LOADED: Final = frozenset(
+    int(kind)
+    for kind in (
+        EventType.EFI_BOOT_SERVICES_APPLICATION,
+        EventType.EFI_BOOT_SERVICES_DRIVER,
+        EventType.EFI_RUNTIME_SERVICES_DRIVER,
+    )
+)
+_NAMED_BLOBS: Final = (int(EventType.EFI_PLATFORM_FIRMWARE_BLOB2), int(EventType.POST_CODE2))
+_BLOBS: Final = (int(EventType.EFI_PLATFORM_FIRMWARE_BLOB), int(EventType.POST_CODE))
+_BLOB_BYTES: Final = 16
+_VERSION: Final = int(EventType.S_CRTM_VERSION)
+_VERSION_SHOWN: Final = 64
+
+
+def read_image_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
+    """Read one event of PCR 0, 2 or 4 that is neither separator nor action."""
+    pcr = event.pcr
+    if event.type == _VERSION and pcr == 0:
+        _read_version(draft, event, digest)
+        return
+    if pcr == APPLICATION_PCR:
+        if event.type not in _LOADED:
+            draft.misplaced(event)
+            return
+        if draft.boot_services_left is not None:
+            draft.trouble(event, "a boot application is measured after boot services were left")
+            return
+        if draft.application_from is None:
+            draft.quirks[QuirkName.APPLICATION_BEFORE_BOOT] = None
+    before = (
+        (draft.application_from is None) if pcr == APPLICATION_PCR else (pcr not in draft.separated)
+    )
+    draft.images.append(
+        Fact(
+            Image(
+                kind=_KINDS[pcr],
+                digest=digest,
+                path=_place(draft, event),
+                before_separator=before,
+            ),
+            proof(event),
+        )
+    )
+
+
+def _read_version(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
+    content = event.event
+    if how_measured(event.type, content, digest, draft.hasher) != WHOLE:
+        draft.quirks[QuirkName.CRTM_VERSION_UNPROVEN] = None
+        draft.not_covered.append(
+            f"the firmware's version: event {event.number} does not hash to its digest"
+        )
+        return
+    text = any_text(content)
+    if text is None:
+        text = guid_text(content) if len(content) == GUID_BYTES else shown(content, _VERSION_SHOWN)
+    if text and draft.firmware_version is None:
+        draft.firmware_version = Fact(text, proof(event))
+
+
+def _place(draft: Draft, event: MeasuredEvent) -> str:
+    """Return where the log says that an image came from, in text; a hint."""
+    content = event.event
+    try:
+        if event.type in _LOADED:
+            path = parse_image_load(content).path
+            return device_path_text(path)
+        if event.type in _BLOBS and len(content) == _BLOB_BYTES:
+            blob = parse_firmware_blob(content)
+            return f"Blob(0x{blob.base:x},0x{blob.size:x})"
+        if event.type in _NAMED_BLOBS and any_text(content) is None:
+            blob = parse_firmware_blob(content, named=True)
+            return f"{blob.name} Blob(0x{blob.base:x},0x{blob.size:x})".lstrip()
+    except InputError:
+        if event.type in _LOADED:
+            draft.quirks[QuirkName.SHIM_IMAGE_EVENT_EMPTY] = None
+            return ""
+    return shown(content) or event_type_name(event.type)

@@ -1,0 +1,147 @@
+"""PCR 7: Secure Boot's state, its keys, and what admitted images (PFP 1.06, 3.3.4)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from attestation.boot.draft import Draft, proof
+from attestation.boot.facts import Authority, Fact, SignatureDatabase
+from attestation.errors import InputError
+from attestation.logs.contents import SHIM_SURPLUS_BYTES
+from attestation.logs.event_types import EventType, event_type_name
+from attestation.logs.quirks import QuirkName
+from attestation.logs.replay import MeasuredEvent
+from attestation.uefi.guid import GLOBAL_VARIABLE, IMAGE_SECURITY_DATABASE
+from attestation.uefi.signatures import (
+    certificate_subject,
+    parse_admission,
+    parse_signature_lists,
+)
+from attestation.uefi.variables import UefiVariable, parse_variable, switch_value
+
+_DRIVER_CONFIG: Final = int(EventType.EFI_VARIABLE_DRIVER_CONFIG)
+_SPDM: Final = (
+    int(EventType.EFI_SPDM_DEVICE_POLICY),
+    int(EventType.EFI_SPDM_DEVICE_AUTHORITY),
+)
+_AUTHORITY: Final = int(EventType.EFI_VARIABLE_AUTHORITY)
+_SECURE_BOOT: Final = (GLOBAL_VARIABLE, "SecureBoot")
+_DATABASES: Final = frozenset(
+    [(GLOBAL_VARIABLE, "PK"), (GLOBAL_VARIABLE, "KEK")]
+    + [(IMAGE_SECURITY_DATABASE, name) for name in ("db", "dbx", "dbt", "dbr")]
+)
+_MODES: Final = frozenset(
+    (GLOBAL_VARIABLE, name) for name in ("SetupMode", "AuditMode", "DeployedMode")
+)
+SECURE_BOOT_PCR: Final = 7
+
+
+def read_secure_boot_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
+    """Read one event of PCR 7 that is neither separator nor action.
+
+    Only variables whose whole content was measured count. Every variable comes once, and before
+    the separator; after it only authorities may come. All else is a trouble, because an event of
+    another type could hide a variable.
+    """
+    if event.type == _AUTHORITY:
+        _read_authority(draft, event, digest)
+    elif event.type == _DRIVER_CONFIG:
+        read_config_variable(draft, event, digest)
+    elif event.type in _SPDM:
+        if draft.proven(event, digest):
+            draft.not_covered.append(
+                f"{event_type_name(event.type)} (event {event.number}) is not interpreted"
+            )
+    else:
+        draft.misplaced(event)
+
+
+def read_config_variable(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
+    """Read one EV_EFI_VARIABLE_DRIVER_CONFIG; PCR 1 has modes and settings of the maker."""
+    if not draft.proven(event, digest):
+        return
+    try:
+        variable = parse_variable(event.event)
+    except InputError as error:
+        draft.trouble(event, error)
+        return
+    key = (variable.vendor, variable.name)
+    if event.pcr == SECURE_BOOT_PCR and SECURE_BOOT_PCR in draft.separated:
+        draft.trouble(event, f"variable {variable.name} is measured after the separator")
+        return
+    before = draft.seen.setdefault(key, variable.data)
+    if before is not variable.data:
+        if event.pcr == SECURE_BOOT_PCR or before != variable.data:
+            draft.trouble(event, f"variable {variable.name} is measured a second time")
+        return
+    try:
+        _believe(draft, event, variable, key)
+    except InputError as error:
+        draft.trouble(event, error)
+
+
+def _believe(
+    draft: Draft, event: MeasuredEvent, variable: UefiVariable, key: tuple[bytes, str]
+) -> None:
+    if key in _MODES:
+        value = switch_value(variable)
+        if value is not None:
+            draft.modes[variable.name] = Fact(value, proof(event))
+    elif event.pcr != SECURE_BOOT_PCR:
+        return
+    elif key == _SECURE_BOOT:
+        value = switch_value(variable)
+        if value is None:
+            draft.quirks[QuirkName.SECURE_BOOT_EMPTY] = None
+        draft.secure_boot = Fact(bool(value), proof(event))
+    elif key in _DATABASES:
+        draft.databases[variable.name] = Fact(signature_database(variable.data), proof(event))
+
+
+def signature_database(data: bytes) -> SignatureDatabase:
+    """Return a Secure Boot variable's data as a database.
+
+    Raises:
+        InputError: If the data is not signature lists, or an X.509 entry is no certificate.
+    """
+    lists = parse_signature_lists(data)
+    certificates = {}
+    for der in lists.certificates:
+        subject = certificate_subject(der)
+        certificates[hashlib.sha256(der).digest()] = (
+            "not a certificate that can be read" if subject is None else subject
+        )
+    return SignatureDatabase(
+        certificates=certificates,
+        hashes=lists.hashes,
+        others=lists.others,
+        digest=hashlib.sha256(data).digest(),
+    )
+
+
+def _read_authority(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
+    how = draft.measured(event, digest)
+    if how is None:
+        return
+    surplus = SHIM_SURPLUS_BYTES if how == QuirkName.SHIM_SURPLUS else 0
+    try:
+        variable = parse_variable(event.event, surplus=surplus)
+        admission = parse_admission(variable.vendor, variable.data)
+    except InputError as error:
+        draft.trouble(event, error)
+        return
+    if variable.vendor == GLOBAL_VARIABLE:
+        draft.trouble(event, f"variable {variable.name} admits no image: it is no authority")
+        return
+    draft.authorities.append(
+        Fact(
+            Authority(
+                variable=variable.name,
+                digest=admission.value,
+                subject=admission.subject,
+                before_separator=SECURE_BOOT_PCR not in draft.separated,
+            ),
+            proof(event),
+        )
+    )
