@@ -26,6 +26,8 @@ class Kind(Enum):
     """The reference set has other values for it."""
     UNLISTED = "unlisted"
     """No reference set speaks of it."""
+    RESTING = "resting"
+    """A reference set has its value, together with all others, but is not in force now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +51,13 @@ class Comparison:
         state: The measured state.
         nearest: Id of the reference set it was held against; None if there was none.
         differing: Those compared PCRs that are not known; empty when all are.
+        to_review: PCRs of ``nearest`` that were learnt and that nobody has looked at.
     """
 
     state: MeasuredState
     nearest: str | None
     differing: Mapping[PcrKey, Difference]
+    to_review: frozenset[int] = frozenset()
 
     @property
     def matched(self) -> str | None:
@@ -78,14 +82,15 @@ def compare(state: MeasuredState, library: ReferenceLibrary, policy: AppraisalPo
     keys = policy.compared
     match = library.match([(bank, index, values[bank][index]) for bank, index in keys])
     nearest = match.nearest.id if match.nearest is not None else None
+    to_review = match.nearest.to_review if match.nearest is not None else frozenset()
     if match.matched is not None:
-        return Comparison(state=state, nearest=nearest, differing=_NOTHING)
+        return Comparison(state=state, nearest=nearest, differing=_NOTHING, to_review=to_review)
     differing = {}
     for key in _odd(keys, match):
         difference = _difference(key, state, match, policy)
         if difference is not None:
             differing[key] = difference
-    return Comparison(state=state, nearest=nearest, differing=differing)
+    return Comparison(state=state, nearest=nearest, differing=differing, to_review=to_review)
 
 
 def _odd(keys: tuple[PcrKey, ...], match: PcrMatch) -> tuple[PcrKey, ...]:
@@ -97,6 +102,8 @@ def _difference(
 ) -> Difference | None:
     """Say in what way one PCR is not known; None if its events excuse it."""
     bank, index = key
+    if match.resting is not None:
+        return _resting(key, match.resting)
     if match.nearest is None:
         return Difference(
             kind=Kind.UNLISTED,
@@ -125,6 +132,17 @@ def _difference(
         reason=f"PCR {index} ({bank.label}) holds {held}, which no reference set knows "
         f"(nearest: {reference.id!r}): {where}. If this change was meant, update the reference "
         "values; if not, restore the machine",
+    )
+
+
+def _resting(key: PcrKey, resting: ReferenceSet) -> Difference:
+    bank, index = key
+    begin = f" from {resting.valid_from.isoformat()}" if resting.valid_from else ""
+    end = f" until {resting.ends.isoformat()}" if resting.ends else ""
+    return Difference(
+        kind=Kind.RESTING,
+        reason=f"PCR {index} ({bank.label}) holds what reference set {resting.id!r} says, but "
+        f"that set is in force{begin}{end} only. Update the device, or prolong the set",
     )
 
 

@@ -37,6 +37,7 @@ COMPARED_STEP: Final = 5
 _DIFFERENCE_CODES: Final = {
     Kind.UNKNOWN: RefusalCode.REFERENCE_MISMATCH,
     Kind.UNLISTED: RefusalCode.REFERENCE_MISSING,
+    Kind.RESTING: RefusalCode.REFERENCE_NOT_IN_FORCE,
 }
 
 REFERENCE_MATCHED: Final = "reference-matched"
@@ -70,6 +71,8 @@ def evaluate(comparison: Comparison, policy: AppraisalPolicy) -> tuple[Finding, 
             findings += _judge(comparison, group, accused)
         else:
             findings.append(_agreed(group, comparison.nearest, group.names))
+    if policy.unreviewed and comparison.to_review:
+        findings += _unreviewed(policy, comparison.nearest, comparison.to_review)
     return (*findings, *_asked_beyond_pcrs(comparison.state, policy))
 
 
@@ -115,7 +118,7 @@ def _judge(
             Finding(
                 code=_DIFFERENCE_CODES[difference.kind],
                 claim=rule.claim,
-                value=rule.unknown if difference.kind is Kind.UNKNOWN else rule.missing,
+                value=rule.missing if difference.kind is Kind.UNLISTED else rule.unknown,
                 reason=difference.reason,
                 step=COMPARED_STEP,
                 pcr=index,
@@ -128,6 +131,36 @@ def _judge(
             _agreed(group, comparison.nearest, ", ".join(str(index) for index in agreed))
         )
     return findings
+
+
+@lru_cache(maxsize=1024)
+def _unreviewed_group(
+    group: PcrGroup, reference: str | None, to_review: frozenset[int], value: int
+) -> Finding | None:
+    """Return the finding for one rule whose reference values nobody has reviewed, if so."""
+    waiting = ", ".join(str(index) for index in group.rule.indices if index in to_review)
+    if not waiting or group.rule.match is Match.LOG:
+        return None
+    return Finding(
+        code=RefusalCode.REFERENCE_NOT_REVIEWED,
+        claim=group.rule.claim,
+        value=value,
+        reason=f"PCR {waiting} ({group.label}): nobody has reviewed what reference set "
+        f"{reference!r} learnt of it. Look at it with verifier reference-values show, then mark "
+        "it with review",
+        step=COMPARED_STEP,
+        bank=group.label,
+        rule="reference.unreviewed",
+    )
+
+
+def _unreviewed(
+    policy: AppraisalPolicy, reference: str | None, to_review: frozenset[int]
+) -> list[Finding]:
+    found = [
+        _unreviewed_group(group, reference, to_review, policy.unreviewed) for group in policy.groups
+    ]
+    return [one for one in found if one is not None]
 
 
 @lru_cache(maxsize=1024)
