@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from attestation.algorithms import HashAlgorithm
 from attestation.identity import DeviceId, KeyName
+from attestation.logs.ima.progress import RuntimeProgress
 from attestation.tpm.clock import TpmClock
 from device_agent.ports import KeyRole
 from tests.simulators.soft_device import soft_key
@@ -76,7 +77,12 @@ def a_result(name: str = "sn-0001", seq: int = 1, at: datetime = AT) -> StoredRe
 
 
 def a_judgement(
-    name: str = "sn-0001", seq: int = 1, based_on: int = 1, *, fresh: bool = True
+    name: str = "sn-0001",
+    seq: int = 1,
+    based_on: int = 1,
+    *,
+    fresh: bool = True,
+    progress: RuntimeProgress | None = None,
 ) -> Judgement:
     clock = TpmClock(clock_ms=2**40 + seq, reset_count=7, restart_count=1, safe=True)
     return Judgement(
@@ -85,6 +91,22 @@ def a_judgement(
         last_seen=LastSeen(clock=clock, issued_us=1_700_000_000_000_000 + seq) if fresh else None,
         evidence=b"evidence %d" % seq,
         firmware_log=(hashlib.sha256(b"log").digest(), b"log"),
+        progress=progress,
+    )
+
+
+def a_progress(entries: int = 17, reset_count: int = 7) -> RuntimeProgress:
+    return RuntimeProgress(
+        reset_count=reset_count,
+        entries=entries,
+        pcrs={
+            HashAlgorithm.SHA256: {10: bytes(range(32)), 11: bytes(32)},
+            HashAlgorithm.SHA1: {10: bytes(20)},
+        },
+        padded=False,
+        policy="web:sha256:00",
+        counts={"ima-file-unknown": 2},
+        samples={"ima-file-unknown": ("/usr/bin/ä", "/bin/b")},
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulators.stored import AT, a_certificate, a_device, a_judgement
+from tests.simulators.stored import AT, a_certificate, a_device, a_judgement, a_progress
 from verifier.errors import NotAuthenticated, NotAuthorised
 from verifier.services.devices import DeviceCache
 from verifier.store.migrate import migrate
@@ -69,3 +69,17 @@ def test_memory_is_bounded(store: SqlStore) -> None:
 
     assert not cache.in_memory(DER)
     assert cache.in_memory(b"other")
+
+
+def test_judgement_moves_the_list_on_and_one_without_proof_keeps_it(store: SqlStore) -> None:
+    cache = DeviceCache(store)
+    seen = []
+    for seq, (progress, fresh) in enumerate(
+        [(a_progress(5), True), (None, True), (None, False), (a_progress(9), True)], 1
+    ):
+        judgement = a_judgement(seq=seq, based_on=seq, fresh=fresh, progress=progress)
+        cache.judged(cache.by_certificate(DER, AT), judgement)
+        record = cache.by_certificate(DER, AT)
+        seen.append(record.enrolment.progress)
+
+    assert seen == [a_progress(5), a_progress(5), a_progress(5), a_progress(9)]

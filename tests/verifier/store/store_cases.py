@@ -15,6 +15,7 @@ from tests.simulators.stored import (
     a_device,
     a_document,
     a_judgement,
+    a_progress,
     a_reference_set,
     a_result,
 )
@@ -96,6 +97,47 @@ class StoreCases:
         assert after is not None
         assert after.enrolment.last_seen == before.enrolment.last_seen
         assert after.seq == 2
+
+    def test_proven_list_is_remembered_until_more_of_it_is(self, store: SqlStore) -> None:
+        enrol(store, a_device())
+        seen = []
+        for seq, progress in enumerate((None, a_progress(5), None, a_progress(9)), 1):
+            store.record([a_judgement(seq=seq, based_on=seq, progress=progress)])
+            record = store.device(NAME)
+            assert record is not None
+            seen.append(record.enrolment.progress)
+
+        assert seen == [None, a_progress(5), a_progress(5), a_progress(9)]
+
+    def test_judgement_without_proof_of_freshness_keeps_the_list(self, store: SqlStore) -> None:
+        enrol(store, a_device())
+        store.record([a_judgement(progress=a_progress())])
+        store.record([a_judgement(seq=2, based_on=2, fresh=False)])
+
+        record = store.device(NAME)
+        assert record is not None
+        assert record.enrolment.progress == a_progress()
+
+    def test_older_judgement_does_not_roll_the_list_back(self, store: SqlStore) -> None:
+        enrol(store, a_device())
+        older = a_judgement(progress=a_progress(5))
+        assert store.record([a_judgement(progress=a_progress(9))]) == [True]
+
+        assert store.record([older]) == [False]
+
+        record = store.device(NAME)
+        assert record is not None
+        assert record.enrolment.progress == a_progress(9)
+
+    def test_new_enrolment_says_anew_how_far_the_list_is_proven(self, store: SqlStore) -> None:
+        first = a_device()
+        proven = replace(first.enrolment, progress=a_progress(3))
+        record = enrol(store, replace(first, enrolment=proven))
+        assert record.enrolment.progress == a_progress(3)
+
+        again = enrol(store, a_device(version=record.version))
+
+        assert again.enrolment.progress is None
 
     def test_judgement_of_a_row_that_moved_on_is_refused_whole(self, store: SqlStore) -> None:
         enrol(store, a_device())
