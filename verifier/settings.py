@@ -66,11 +66,14 @@ class TrustSettings:
 
     Attributes:
         manufacturer_roots: PEM files with roots (and intermediates) of device makers.
+        manufacturer_crls: Revocation lists of those makers, PEM or DER; read at the start, never
+            fetched.
         trust_domain: SPIFFE trust domain for issued certificates.
         certificate_days: Days that an issued LDevID certificate lasts.
     """
 
     manufacturer_roots: tuple[str, ...] = ()
+    manufacturer_crls: tuple[str, ...] = ()
     trust_domain: str = "attestation.internal"
     certificate_days: int = 90
 

@@ -73,17 +73,22 @@ def load_appraisal_policy(settings: Settings) -> AppraisalPolicy:
 
 
 def load_anchors(settings: Settings) -> TrustAnchors:
-    """Load the manufacturers' roots.
+    """Load the manufacturers' roots and their revocation lists.
 
     Raises:
-        SettingsInvalid: If there is none, or a file cannot be used.
+        SettingsInvalid: If there is no root, or a file cannot be used.
     """
+    trust = settings.trust
     try:
-        return TrustAnchors.from_pem(
-            *(read_file(Path(name)) for name in settings.trust.manufacturer_roots)
+        anchors = TrustAnchors.from_pem(
+            *(read_file(Path(name)) for name in trust.manufacturer_roots)
         )
     except AttestationError as error:
         raise SettingsInvalid(f"trust.manufacturer_roots: {error.reason}") from error
+    try:
+        return anchors.with_revocations([read_file(Path(name)) for name in trust.manufacturer_crls])
+    except AttestationError as error:
+        raise SettingsInvalid(f"trust.manufacturer_crls: {error.reason}") from error
 
 
 def load_vendor_roots(directory: Path | None = None, *, only: bool = False) -> VendorRoots:

@@ -15,7 +15,7 @@ from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from verifier.appraisal.enrolment import Enrolment
 from verifier.appraisal.signature import AuthenticQuote
-from verifier.endorsement.trust_anchors import TrustAnchors
+from verifier.endorsement.trust_anchors import TrustAnchors, require_not_revoked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,8 @@ def bind(
 
     Raises:
         IdentityMismatch: If the key is not the one that was certified, or the device is revoked.
-        UntrustedEndorsement: If the anchor is no longer trusted or the endorsement is out of time.
+        UntrustedEndorsement: If the anchor is no longer trusted, a certificate was revoked or the
+            endorsement is out of time.
     """
     if authentic.ak.name != enrolment.ak_name:
         raise IdentityMismatch(
@@ -65,6 +66,7 @@ def bind(
             "anchors; add it again or retire the device",
             structure="IAK certificate",
         )
+    require_not_revoked(enrolment.certificate_ids, anchors, "IDevID or IAK")
     if at > enrolment.endorsed_until:
         raise UntrustedEndorsement(
             RefusalCode.CERTIFICATE_EXPIRED,

@@ -42,6 +42,9 @@ class Enrolment:
         last_seen: Clock and nonce of the last accepted evidence; None before the first.
         device_class: What kind of device; chooses reference values and policy.
         progress: How far its IMA list is proven in this boot; None for not at all.
+        certificate_ids: What revocation lists call the certificates that endorsed it, see
+            :class:`verifier.endorsement.trust_anchors.Endorsement`; empty for devices enrolled
+            before it was remembered.
         ak: ``ak_public`` parsed.
 
     Raises:
@@ -58,6 +61,7 @@ class Enrolment:
     last_seen: LastSeen | None = None
     device_class: str = "default"
     progress: RuntimeProgress | None = None
+    certificate_ids: frozenset[bytes] = frozenset()
     ak: TpmPublic = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

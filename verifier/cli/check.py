@@ -108,7 +108,17 @@ def _tls(settings: Settings) -> Verdict:
 
 def _roots(settings: Settings) -> Verdict:
     anchors = load_anchors(settings)
-    return Verdict(name="roots", verdict=OK, reason=f"{len(anchors.certificates)} trust anchors")
+    seen = f"{len(anchors.certificates)} trust anchors, {len(anchors.revocations)} revocation lists"
+    now = SystemClock().now()
+    stale = [one.issuer for one in anchors.revocations if one.is_stale(now)]
+    if stale:
+        return Verdict(
+            name="roots",
+            verdict=WARNING,
+            reason=f"{seen}; a newer list is due of {', '.join(stale)}",
+            mend="fetch the maker's newer list, put it into [trust] manufacturer_crls, restart",
+        )
+    return Verdict(name="roots", verdict=OK, reason=seen)
 
 
 def _appraisal(settings: Settings) -> Verdict:

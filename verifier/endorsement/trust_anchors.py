@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -29,9 +29,15 @@ from cryptography.x509.verification import (
 )
 
 from attestation.certificates import check_iak_profile, check_idevid_profile, parse_certificate
+from attestation.ek.roca import has_roca_fingerprint
 from attestation.errors import LimitExceeded, MalformedInput, UntrustedEndorsement
 from attestation.limits import MAX_CHAIN_LENGTH
 from attestation.refusals import RefusalCode
+from verifier.endorsement.revocation import (
+    RevocationList,
+    certificate_id,
+    read_revocation_lists,
+)
 
 MAX_ANCHORS: Final = 512
 """The TPM makers' roots and their intermediates together are below 200."""
@@ -62,12 +68,14 @@ class Endorsement:
         anchor_sha256: SHA-256 of the anchor's DER.
         not_before: When the youngest certificate of the chain began.
         not_after: When the first certificate of the chain ends.
+        certificate_ids: What a revocation list calls the certificates below the anchor.
     """
 
     leaf: x509.Certificate
     anchor_sha256: bytes
     not_before: datetime
     not_after: datetime
+    certificate_ids: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +84,9 @@ class TrustAnchors:
 
     Attributes:
         certificates: The anchors; never empty.
+        revocations: Lists that the anchors vouch for; see :meth:`with_revocations`.
         fingerprints: SHA-256 of each anchor's DER.
+        revoked: What the lists name, as :func:`verifier.endorsement.revocation.certificate_id`.
         store: The anchors as cryptography takes them.
 
     Raises:
@@ -85,7 +95,9 @@ class TrustAnchors:
     """
 
     certificates: tuple[x509.Certificate, ...]
+    revocations: tuple[RevocationList, ...] = ()
     fingerprints: frozenset[bytes] = field(init=False)
+    revoked: frozenset[bytes] = field(init=False, repr=False, compare=False)
     store: Store = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +116,8 @@ class TrustAnchors:
             )
         prints = frozenset(_fingerprint(anchor) for anchor in self.certificates)
         object.__setattr__(self, "fingerprints", prints)
+        revoked = frozenset[bytes]().union(*(one.revoked for one in self.revocations))
+        object.__setattr__(self, "revoked", revoked)
         object.__setattr__(self, "store", Store(list(self.certificates)))
 
     def __contains__(self, anchor_sha256: object) -> bool:
@@ -129,6 +143,15 @@ class TrustAnchors:
             found.update({_fingerprint(one): one for one in certificates})
         return cls(certificates=tuple(found.values()))
 
+    def with_revocations(self, files: Sequence[bytes]) -> TrustAnchors:
+        """Return the same anchors with the lists of these files.
+
+        Raises:
+            InputError: As :func:`verifier.endorsement.revocation.read_revocation_lists`.
+            UntrustedEndorsement: ``certificate-untrusted`` for a list that no anchor vouches for.
+        """
+        return replace(self, revocations=read_revocation_lists(files, self.certificates))
+
     def validate(self, chain: Sequence[bytes], at: datetime, profile: ChainProfile) -> Endorsement:
         """Prove that a chain leads from a device's certificate to one of the anchors at ``at``.
 
@@ -144,7 +167,7 @@ class TrustAnchors:
             InputError: If the chain is empty, too long, or a certificate is malformed.
             UntrustedEndorsement: ``certificate-untrusted`` when it leads to no anchor at any time,
                 ``certificate-expired`` or ``certificate-not-yet-valid`` when only the time is
-                wrong, ``certificate-profile-wrong``, ``key-too-weak``.
+                wrong, ``certificate-revoked``, ``certificate-profile-wrong``, ``key-too-weak``.
         """
         if not 1 <= len(chain) <= MAX_CHAIN_LENGTH:
             raise LimitExceeded(
@@ -155,6 +178,8 @@ class TrustAnchors:
         parsed = tuple(parse_certificate(der) for der in chain)
         path = self._path(parsed, at, profile)
         leaf = path[0]
+        ids = frozenset(certificate_id(one.issuer, one.serial_number) for one in path[:-1])
+        require_not_revoked(ids, self, profile)
         _require_strong_key(leaf, profile)
         if profile is ChainProfile.IDEVID:
             check_idevid_profile(leaf)
@@ -165,6 +190,7 @@ class TrustAnchors:
             anchor_sha256=_fingerprint(path[-1]),
             not_before=max(one.not_valid_before_utc for one in path),
             not_after=min(one.not_valid_after_utc for one in path),
+            certificate_ids=ids,
         )
 
     def _path(
@@ -211,6 +237,28 @@ class TrustAnchors:
         return verifier.verify(chain[0], list(chain[1:])).chain
 
 
+def require_not_revoked(
+    certificate_ids: frozenset[bytes], anchors: TrustAnchors, subject: str
+) -> None:
+    """Check that none of an endorsement's certificates is on a revocation list.
+
+    Args:
+        certificate_ids: From :class:`Endorsement`, or as remembered from it.
+        anchors: The manufacturers trusted now, with their lists.
+        subject: Whose certificates they are, for the message.
+
+    Raises:
+        UntrustedEndorsement: ``certificate-revoked``.
+    """
+    if not certificate_ids.isdisjoint(anchors.revoked):
+        raise UntrustedEndorsement(
+            RefusalCode.CERTIFICATE_REVOKED,
+            f"a certificate of the {subject} chain was revoked by its issuer; the unit must get "
+            "new certificates or be replaced",
+            structure=f"{subject} chain",
+        )
+
+
 def _out_of_time(
     path: Sequence[x509.Certificate], at: datetime, profile: ChainProfile
 ) -> UntrustedEndorsement:
@@ -242,7 +290,14 @@ def _require_strong_key(leaf: x509.Certificate, profile: ChainProfile) -> None:
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
         return
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS:
-        return
+        if not has_roca_fingerprint(key.public_numbers().n):
+            return
+        raise UntrustedEndorsement(
+            RefusalCode.KEY_TOO_WEAK,
+            "the device's key has the ROCA fingerprint (CVE-2017-15361): its private half can be "
+            "computed; update the TPM's firmware and make new keys",
+            structure=f"{profile} certificate",
+        )
     raise UntrustedEndorsement(
         RefusalCode.KEY_TOO_WEAK,
         f"the device's key is {_describe(key)}; wanted P-256, P-384, P-521 or RSA of at least "

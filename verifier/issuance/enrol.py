@@ -158,6 +158,7 @@ def judge_enrolment(
         anchor_sha256=claimed.anchor_sha256,
         endorsed_from=claimed.endorsed_from,
         endorsed_until=claimed.endorsed_until,
+        certificate_ids=claimed.certificate_ids,
         device_class=terms.device_class,
     )
     result = appraise(
@@ -249,6 +250,7 @@ class _ClaimedIdentity:
     anchor_sha256: bytes
     endorsed_from: datetime
     endorsed_until: datetime
+    certificate_ids: frozenset[bytes]
 
 
 def _identify(
@@ -274,6 +276,7 @@ def _identify(
         anchor_sha256=iak_endorsed.anchor_sha256,
         endorsed_from=max(iak_endorsed.not_before, idevid_endorsed.not_before),
         endorsed_until=min(iak_endorsed.not_after, idevid_endorsed.not_after),
+        certificate_ids=iak_endorsed.certificate_ids | idevid_endorsed.certificate_ids,
     )
 
 

@@ -48,6 +48,7 @@ def device_columns(record: DeviceRecord) -> Columns:
         "anchor_sha256": enrolment.anchor_sha256,
         "endorsed_from_us": to_us(enrolment.endorsed_from),
         "endorsed_until_us": to_us(enrolment.endorsed_until),
+        "certificate_ids": b"".join(sorted(enrolment.certificate_ids)),
         "device_class": enrolment.device_class,
         "certificate_sha256": record.certificate_sha256,
         "certificate_not_after_us": to_us(record.certificate_not_after),
@@ -55,6 +56,12 @@ def device_columns(record: DeviceRecord) -> Columns:
         **last_seen_columns(enrolment.last_seen),
         "progress": encode_progress(enrolment.progress) if enrolment.progress else None,
     }
+
+
+def _ids(joined: bytes | None) -> frozenset[bytes]:
+    """Cut joined SHA-256 digests apart."""
+    raw = bytes(joined or b"")
+    return frozenset(raw[start : start + 32] for start in range(0, len(raw), 32))
 
 
 def last_seen_columns(last: LastSeen | None) -> Columns:
@@ -86,6 +93,7 @@ def device_from(row: AnyRow) -> DeviceRecord:
         anchor_sha256=bytes(row.anchor_sha256),
         endorsed_from=from_us(row.endorsed_from_us),
         endorsed_until=from_us(row.endorsed_until_us),
+        certificate_ids=_ids(row.certificate_ids),
         revoked=row.revoked_us is not None,
         last_seen=last,
         device_class=row.device_class,

@@ -59,6 +59,7 @@ devices: Final = Table(
     Column("last_safe", Boolean),
     Column("last_nonce_us", BigInteger),
     Column("progress", Text),
+    Column("certificate_ids", LargeBinary),
     Column("seq", BigInteger, nullable=False, server_default="0"),
     Column("version", BigInteger, nullable=False, server_default="1"),
 )
