@@ -106,10 +106,10 @@ class ImaListFile:
             if before != mark.before:
                 return None
             content = self._rest(file)
-        found, start = _walk(content, entry - mark.entry)
+        found, start = _walk(content, 0, entry - mark.entry)
         if found < entry - mark.entry:
             return None
-        _, size = _walk(content[start:], None)
+        size = _walk(content, start, None)[1] - start
         if content and not (entry or size):
             raise self._unreadable("is not a binary IMA measurement list")
         if size > self._limit_bytes:
@@ -121,17 +121,18 @@ class ImaListFile:
         self._mark = _Mark(
             entry=entry,
             offset=mark.offset + start,
-            before=(before + content[:start])[-_BEFORE_BYTES:],
+            before=(before + content[max(0, start - _BEFORE_BYTES) : start])[-_BEFORE_BYTES:],
         )
-        return content[start : start + size]
+        del content[start + size :], content[:start]
+        return bytes(content)
 
-    def _rest(self, file: BinaryIO) -> bytes:
+    def _rest(self, file: BinaryIO) -> bytearray:
         content = bytearray()
         while chunk := file.read(_CHUNK):
             content += chunk
             if len(content) > MAX_IMA_LIST_BYTES:
                 raise OSError(errno.EFBIG, f"it is larger than {MAX_IMA_LIST_BYTES} bytes")
-        return bytes(content)
+        return content
 
     def _unreadable(self, why: str) -> SourceUnreadable:
         return SourceUnreadable(RefusalCode.SOURCE_UNREADABLE, f"{self._path} {why}")
@@ -146,18 +147,19 @@ def _skip(file: BinaryIO, count: int) -> bytes:
     return b"" if count else last
 
 
-def _walk(content: bytes, most: int | None) -> tuple[int, int]:
+def _walk(content: bytearray, start: int, most: int | None) -> tuple[int, int]:
     """Step over whole entries (Linux ``ima_measurements_show``, little-endian).
 
     Args:
         content: Entries; the last one may be cut.
+        start: Where the first one begins.
         most: Step over so many at most; None for all.
 
     Returns:
-        How many were stepped over, and how many bytes they take.
+        How many were stepped over, and where the next one begins.
     """
     unpack, end = LE_U32.unpack_from, len(content)
-    count = place = 0
+    count, place = 0, start
     while count != most:
         named = place + _TO_NAME
         if named > end:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from device_agent.settings import EvidenceSettings
 from tools.tracked import ROOT
 
 UNITS = ROOT / "systemd"
@@ -141,9 +142,21 @@ def test_firmware_log_is_copied_to_where_the_agent_may_read_it() -> None:
     assert f"-{target.parent}" in settings("device-agent.service")["ReadOnlyPaths"][0].split()
 
 
+def test_agent_may_read_the_ima_list_and_nothing_else_of_the_kernels_security_files() -> None:
+    unit = settings("device-agent.service")
+    lines = (UNITS / "tmpfiles.d/device-attestation.conf").read_text().splitlines()
+    given = {row[1]: row for row in map(str.split, lines) if row and row[0] == "z"}
+    default = Path(EvidenceSettings().ima_list)
+
+    assert unit["TemporaryFileSystem"] == ["/sys/kernel/security:ro"]
+    assert unit["BindReadOnlyPaths"] == [f"-{default.parent}"]
+    assert set(given) == {f"{default}*", str(default.parent / "runtime_measurements_count")}
+    assert {tuple(row[2:5]) for row in given.values()} == {("0440", "root", unit["Group"][0])}
+
+
 def test_directories_belong_to_the_users_of_the_units() -> None:
     lines = (UNITS / "tmpfiles.d/device-attestation.conf").read_text().splitlines()
-    rows = {row[1]: row for row in (line.split() for line in lines if not line.startswith("#"))}
+    rows = {row[1]: row for row in map(str.split, lines) if row and not row[0].startswith("#")}
 
     for user in ("device-agent", "verifier"):
         assert rows[f"/etc/{user}"][2:5] == ["0750", "root", user]
