@@ -14,6 +14,8 @@ from typing import BinaryIO, Final
 
 from attestation.evidence import ImaPart
 from attestation.limits import MAX_IMA_LIST_BYTES, MAX_IMA_PART_BYTES
+from attestation.logs.ima.framing import hash_size
+from attestation.logs.ima.template import LEGACY, LEGACY_DIGEST_BYTES
 from attestation.reader import LE_U32
 from attestation.refusals import RefusalCode
 from device_agent.errors import SourceUnreadable
@@ -25,13 +27,10 @@ _BEFORE_BYTES: Final = 64
 """So much of what precedes a mark is remembered, to see that the list is still the same one."""
 
 _WORD: Final = 4
-_DIGEST: Final = 20
-_TO_NAME: Final = _WORD + _DIGEST + _WORD
-"""PCR, template hash and the length of the template's name."""
+_HEAD_BYTES: Final = 128
+"""More than an entry takes up to the end of its template's name."""
 
 _MOST_NAME: Final = 255
-_OLDEST: Final = b"ima"
-"""The template whose entries have no length of the whole: a digest, then the file's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,17 +158,18 @@ def _walk(content: bytearray, start: int, most: int | None) -> tuple[int, int]:
         How many were stepped over, and where the next one begins.
     """
     unpack, end = LE_U32.unpack_from, len(content)
+    to_name = _WORD + hash_size(bytes(content[start : start + _HEAD_BYTES])) + _WORD
     count, place = 0, start
     while count != most:
-        named = place + _TO_NAME
+        named = place + to_name
         if named > end:
             break
         size: int = unpack(content, named - _WORD)[0]
         after = named + size
         if size > _MOST_NAME:
             break
-        if content[named:after] == _OLDEST:
-            after += _DIGEST
+        if content[named:after] == LEGACY:  # no length of the whole: a digest, then the name
+            after += LEGACY_DIGEST_BYTES
         if after + _WORD > end:
             break
         after += _WORD + unpack(content, after)[0]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.algorithms import HashAlgorithm
 from attestation.evidence import ImaPart
 from device_agent.errors import SourceUnreadable
 from device_agent.sources.ima_list import ImaListFile
@@ -104,6 +105,16 @@ def test_another_list_of_that_length_is_read_whole(kernel: Kernel) -> None:
     kernel.hold(others)
 
     assert source.read_from(4) == part(0, others)
+
+
+@pytest.mark.parametrize("bank", list(HashAlgorithm))
+def test_list_of_any_bank_is_cut_between_its_entries(kernel: Kernel, bank: HashAlgorithm) -> None:
+    entries = [ng_entry(b"/bin/%d" % n, bytes(32), template_hash=bank) for n in range(6)]
+    source = ImaListFile(kernel.path)
+    kernel.hold(entries[:5], cut=entries[5][:-1])
+
+    assert source.read_from(2) == part(2, entries[2:5])
+    assert source.read_from(4) == part(4, entries[4:5])
 
 
 def test_entry_that_is_not_whole_yet_waits(kernel: Kernel) -> None:

@@ -23,11 +23,12 @@ def ng_data(name: bytes, digest: bytes) -> bytes:
     return b"".join(struct.pack("<I", len(field)) + field for field in fields)
 
 
-def ng_entry(name: bytes, digest: bytes, *, violation: bool = False) -> bytes:
-    """One ``ima-ng`` entry of the binary list."""
+def ng_entry(
+    name: bytes, digest: bytes, *, template_hash: HashAlgorithm = HashAlgorithm.SHA1
+) -> bytes:
+    """One ``ima-ng`` entry of the binary list, or of the list of another bank."""
     data = ng_data(name, digest)
-    template = bytes(20) if violation else hashlib.sha1(data, usedforsecurity=False).digest()
-    head = struct.pack("<I", PCR) + template + struct.pack("<I", 6) + b"ima-ng"
+    head = struct.pack("<I", PCR) + template_hash.digest(data) + struct.pack("<I", 6) + b"ima-ng"
     return head + struct.pack("<I", len(data)) + data
 
 
