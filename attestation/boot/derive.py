@@ -33,7 +33,6 @@ from attestation.uefi.text import utf8_text
 _NO_COVER: Final[frozenset[int]] = frozenset()
 _KNOWN: Final = frozenset(int(kind) for kind in EventType)
 _SEPARATOR: Final = int(EventType.SEPARATOR)
-_ROOT_OF_TRUST: Final = (int(EventType.S_CRTM_CONTENTS), int(EventType.S_CRTM_VERSION))
 _ACTIONS: Final = (int(EventType.EFI_ACTION), int(EventType.ACTION))
 _SEPARATOR_CONTENTS: Final = frozenset((b"\0\0\0\0", b"\xff\xff\xff\xff"))
 _WINDOWS_SEPARATOR: Final = b"WBCL"
@@ -148,6 +147,7 @@ def _finish(draft: Draft, covered: frozenset[int]) -> BootFacts:
         if pcr not in covered
     ]
     if SECURE_BOOT_PCR in covered and draft.secure_boot is None:
+        draft.quirks[QuirkName.SECURE_BOOT_MISSING] = None
         missing.append("no event of PCR 7 tells whether Secure Boot is on")
     if APPLICATION_PCR in covered and draft.boot_services_left is None:
         images = [fact for fact in images if fact.value.kind is not ImageKind.APPLICATION]

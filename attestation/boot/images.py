@@ -95,6 +95,8 @@ def _place(draft: Draft, event: MeasuredEvent) -> str:
     try:
         if event.type in _LOADED:
             path = parse_image_load(content).path
+            if not path:
+                draft.quirks[QuirkName.SHIM_IMAGE_EVENT_EMPTY] = None
             return device_path_text(path)
         if event.type in _BLOBS and len(content) == _BLOB_BYTES:
             blob = parse_firmware_blob(content)

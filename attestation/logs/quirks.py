@@ -20,6 +20,7 @@ class QuirkName(StrEnum):
     SHIM_SURPLUS = "shim-surplus-bytes"
     BOOT_VARIABLE_DATA_ONLY = "boot-variable-data-only"
     SECURE_BOOT_EMPTY = "secure-boot-variable-empty"
+    SECURE_BOOT_MISSING = "secure-boot-not-measured"
     CRTM_LIKE_SEPARATOR = "crtm-contents-like-separator"
     CRTM_VERSION_UNPROVEN = "crtm-version-not-its-digest"
     APPLICATION_BEFORE_BOOT = "application-before-boot-option"
@@ -85,6 +86,14 @@ _TABLE: Final = (
         sample="google_go-eventlog/tpm/arch-linux-workstation.bin",
     ),
     Quirk(
+        name=QuirkName.SECURE_BOOT_MISSING,
+        tolerated=False,
+        what="PCR 7 has a separator and authorities, but no SecureBoot, PK, KEK, db or dbx.",
+        why="Whether Secure Boot was on is then not told: silence is not a good fact.",
+        source="PFP 1.06, 3.3.4 demands these variables",
+        sample="immune-gmbh_guard-oss/bundle/IMN-SUPERMICRO-no-epp/eventlog",
+    ),
+    Quirk(
         name=QuirkName.CRTM_LIKE_SEPARATOR,
         tolerated=True,
         what="EV_S_CRTM_CONTENTS or EV_S_CRTM_VERSION in PCR 0 has the digest of a separator: "
@@ -131,7 +140,7 @@ _TABLE: Final = (
     Quirk(
         name=QuirkName.SHIM_IMAGE_EVENT_EMPTY,
         tolerated=True,
-        what="The image load event of an image that shim loaded holds no device path.",
+        what="The image load event of an image that shim or GRUB loaded holds no device path.",
         why="The content is not covered by the digest and is a hint only; the digest counts.",
         source="PFP 1.06, 10.2",
         sample="google_go-attestation/sb_cert_eventlog",

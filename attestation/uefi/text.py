@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_LEAST_NAME: Final = 8
+"""Letters that make the start of other bytes a name, not chance: ``IntelCSxEEvent01``."""
+
 
 def utf16_text(content: bytes) -> str | None:
     """Return UTF-16LE text up to its first NUL, or None if the bytes are not such text.
@@ -36,10 +41,13 @@ def any_text(content: bytes) -> str | None:
 
 
 def shown(content: bytes, most: int = 32) -> str:
-    """Return bytes for people: as text if they are, else the first ``most`` in hexadecimal."""
+    """Return bytes for people: as text, as a name and more, else ``most`` in hexadecimal."""
     text = any_text(content)
     if text:
         return text
+    name = utf8_text(content.partition(b"\0")[0])
+    if name and len(name) >= _LEAST_NAME:
+        return f"{name} …"
     return content[:most].hex() + ("…" if len(content) > most else "")
 
 

@@ -67,10 +67,14 @@ def root(
 
 @app.command("eventlog")
 def eventlog(
-    file: Annotated[Path, typer.Argument(help="A firmware event log.")], *, as_json: Json = False
+    file: Annotated[Path, typer.Argument(help="A firmware event log.")],
+    *,
+    facts: Annotated[bool, typer.Option("--facts", help="Also tell what the boot was.")] = False,
+    bank: Annotated[str | None, typer.Option(help="Bank of the facts: sha256, sha1 …")] = None,
+    as_json: Json = False,
 ) -> None:
     """Parse and replay a firmware event log. Exit code 0 parsed, 2 malformed."""
-    raise typer.Exit(offline.eventlog(file, as_json=as_json))
+    raise typer.Exit(offline.eventlog(file, as_json=as_json, facts=facts, bank=bank))
 
 
 @app.command("ima")

@@ -11,16 +11,20 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NotRequired, TypedDict, TypeVar
+from typing import Final, NamedTuple, NotRequired, TypedDict, TypeVar
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from attestation.algorithms import HashAlgorithm, hash_by_label
+from attestation.boot.facts import BootFacts
 from attestation.errors import InputError, LimitExceeded
 from attestation.limits import MAX_FIRMWARE_LOG_BYTES, MAX_IMA_LIST_BYTES
 from attestation.logs.replay import ReplayedLog, check_event_contents, replay
 from attestation.logs.tcg import UnverifiedLog, parse_firmware_log
 from attestation.refusals import RefusalCode
+from verifier.cli.boot_facts import FactsDocument, fact_rows, log_facts, remark_rows
 from verifier.cli.ima import ImaDocument, judge_ima
 from verifier.cli.quote_verdict import QuoteFiles, QuoteVerdict, judge_quote
 
@@ -53,24 +57,35 @@ class EventLogDocument(TypedDict):
     events: int
     pcrs: dict[str, dict[str, str]]
     findings: list[Finding]
+    facts: NotRequired[FactsDocument]
 
 
-def judge_eventlog(content: bytes) -> EventLogDocument:
+class _WantedFacts(NamedTuple):
+    """That facts are asked for, and of which bank (None: the best of the log)."""
+
+    bank: HashAlgorithm | None
+
+
+def judge_eventlog(
+    content: bytes, wanted: _WantedFacts | None = None, shown: list[BootFacts] | None = None
+) -> EventLogDocument:
     """Parse and replay a firmware log.
 
     Args:
         content: The bytes of the log.
+        wanted: Facts to tell too; None for none.
+        shown: Where the facts are put besides, as values.
 
     Returns:
         The document of ``verifier eventlog --json``: ``format``, ``events``, ``pcrs`` (bank, PCR,
         hexadecimal value of every covered PCR) and ``findings``.
 
     Raises:
-        InputError: If the log does not parse whole.
+        InputError: If the log does not parse whole, or lacks the bank of the wanted facts.
     """
     log = parse_firmware_log(content)
     replayed = replay(log)
-    return {
+    document: EventLogDocument = {
         "format": "crypto-agile" if log.crypto_agile else "sha1",
         "events": len(log.events),
         "pcrs": {
@@ -80,6 +95,11 @@ def judge_eventlog(content: bytes) -> EventLogDocument:
         },
         "findings": _log_findings(log, replayed),
     }
+    if wanted is not None:
+        facts, document["facts"] = log_facts(replayed, wanted.bank)
+        if shown is not None:
+            shown.append(facts)
+    return document
 
 
 def _log_findings(log: UnverifiedLog, replayed: ReplayedLog) -> list[Finding]:
@@ -111,22 +131,37 @@ def _log_findings(log: UnverifiedLog, replayed: ReplayedLog) -> list[Finding]:
     return findings
 
 
-def eventlog(path: Path, *, as_json: bool) -> int:
+def eventlog(path: Path, *, as_json: bool, facts: bool = False, bank: str | None = None) -> int:
     """Parse and replay a firmware log and print what it leads to (``verifier eventlog``).
 
     Args:
         path: The log, e.g. ``/sys/kernel/security/tpm0/binary_bios_measurements``.
         as_json: Print the JSON document instead of tables.
+        facts: Also tell what the boot was, each fact with the events that prove it.
+        bank: The bank that facts are read from, ``sha256``; None for the best of the log.
 
     Returns:
         0 if the log parses whole, else 2 with one line on stderr.
     """
+    shown: list[BootFacts] = []
+
+    def judge(content: bytes) -> EventLogDocument:
+        algorithm = None if bank is None else hash_by_label(bank)
+        return judge_eventlog(content, _WantedFacts(algorithm) if facts else None, shown)
+
+    def show(document: EventLogDocument) -> None:
+        _print_eventlog(document)
+        for one in shown:
+            _print_table(("fact", "proven by", "value"), list(fact_rows(one)))
+            if remarks := list(remark_rows(one)):
+                _print_table(("remark", "what"), remarks)
+
     return _judge_log(
         "eventlog",
         path,
         limit=MAX_FIRMWARE_LOG_BYTES,
-        judge=judge_eventlog,
-        show=_print_json if as_json else _print_eventlog,
+        judge=judge,
+        show=_print_json if as_json else show,
     )
 
 
@@ -295,7 +330,7 @@ def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if sys.stdout.isatty():
         table = Table(*heads)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(Text(cell) for cell in row))  # never markup: a log may hold brackets
         Console().print(table)
         return
     widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
