@@ -1,17 +1,19 @@
-"""The one CBOR door: bounded, duplicate-free, tag-free decoding and deterministic encoding.
+"""The one CBOR door: bounded, duplicate-free decoding and deterministic encoding.
 
 Accepted are whole numbers of 64 bits, byte and text strings, arrays, maps with text (or, where
 asked for, integer) keys, booleans and null (RFC 8949 section 3). Refused are duplicate keys,
-indefinite lengths, every tag, floats, undefined and other simple values, trailing bytes, and
-whatever is larger, deeper or more numerous than we take. Sizes are judged before a byte is
-decoded; nothing that cbor2 raises leaves this module as it is.
+indefinite lengths, every tag that was not asked for, floats, undefined and other simple values,
+trailing bytes, and whatever is larger, deeper or more numerous than we take. Sizes are judged
+before a byte is decoded; nothing that cbor2 raises leaves this module as it is.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NoReturn
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, NoReturn, cast
 
 import cbor2
 
@@ -23,7 +25,23 @@ from attestation.refusals import RefusalCode
 CborKey = int | str
 """Key of a map; one map has text keys only unless integer keys were asked for."""
 
-CborValue = None | bool | int | str | bytes | Sequence["CborValue"] | Mapping[CborKey, "CborValue"]
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A value with a tag (RFC 8949 section 3.4); the tag means nothing to this door.
+
+    Attributes:
+        tag: The tag's number.
+        value: The tagged value.
+    """
+
+    tag: int
+    value: CborValue
+
+
+CborValue = (
+    None | bool | int | str | bytes | Sequence["CborValue"] | Mapping[CborKey, "CborValue"] | Tagged
+)
 """What this door lets through, in both directions; decoded containers are lists and dicts."""
 
 MAX_CBOR_ITEMS: Final = 4096
@@ -57,8 +75,25 @@ class _RefuseEveryTag(dict[int, Callable[..., object]]):
 _NO_TAGS: Final = _RefuseEveryTag()
 
 
+class _TakeTags(_RefuseEveryTag):
+    """As above, but the named tags become :class:`Tagged`, whatever they usually mean."""
+
+    def __init__(self, tags: frozenset[int]) -> None:
+        super().__init__({tag: partial(_tagged, tag) for tag in tags})
+
+
+def _tagged(tag: int, value: CborValue, _immutable: object) -> Tagged:
+    return Tagged(tag, value)
+
+
 def decode(
-    raw: bytes, *, limit_bytes: int, structure: str, integer_keys: bool = False
+    raw: bytes,
+    *,
+    limit_bytes: int,
+    structure: str,
+    integer_keys: bool = False,
+    tags: frozenset[int] = frozenset(),
+    max_depth: int = MAX_CBOR_DEPTH,
 ) -> CborValue:
     """Decode exactly one CBOR data item (RFC 8949 section 3).
 
@@ -67,12 +102,14 @@ def decode(
         limit_bytes: Largest accepted size; judged before anything is decoded.
         structure: The structure's name, used in errors.
         integer_keys: Take maps whose keys are whole numbers; otherwise keys must be text.
+        tags: Tags to take; all others are refused.
+        max_depth: How deep containers and tags may be nested.
 
     Returns:
-        Numbers, strings, booleans, None, lists and dicts only.
+        Numbers, strings, booleans, None, lists, dicts and, if tags were asked for, ``Tagged``.
 
     Raises:
-        LimitExceeded: Too large, too many items, or nested deeper than ``MAX_CBOR_DEPTH``
+        LimitExceeded: Too large, too many items, or nested deeper than ``max_depth``
             (``too-large``, ``too-many``, ``cbor-too-deep``).
         MalformedInput: Not one well-formed item of the accepted kinds (``cbor-malformed``,
             ``cbor-duplicate-key``, ``trailing-bytes``).
@@ -89,14 +126,14 @@ def decode(
     try:
         value: CborValue = cbor2.CBORDecoder(
             source,
-            semantic_decoders=_NO_TAGS,
-            max_depth=MAX_CBOR_DEPTH,
+            semantic_decoders=_TakeTags(tags) if tags else _NO_TAGS,
+            max_depth=max_depth,
             allow_indefinite=False,
             allow_duplicate_keys=False,
             strict_hashable_types=not integer_keys,
         ).decode()
     except Exception as error:  # whatever a decoder raises on hostile bytes
-        raise _refused(error, structure) from error
+        raise _refused(error, structure, max_depth) from error
     if source.tell() != len(raw):
         raise MalformedInput(
             RefusalCode.TRAILING_BYTES,
@@ -127,6 +164,8 @@ def _ordered(value: CborValue) -> CborValue:
         return {key: _ordered(item) for _, key, item in entries}
     if isinstance(value, (list, tuple)):
         return [_ordered(item) for item in value]
+    if isinstance(value, Tagged):
+        return cast("CborValue", cbor2.CBORTag(value.tag, _ordered(value.value)))
     return _plain(value)
 
 
@@ -147,6 +186,8 @@ def _check_kinds(value: object, key_kind: type, structure: str) -> None:
         items: Iterable[object] = value.values()
     elif isinstance(value, list):
         items = value
+    elif isinstance(value, Tagged):
+        items = (value.value,)
     elif type(value) in _SCALARS:
         return
     else:
@@ -200,11 +241,11 @@ def _malformed(reason: str, structure: str) -> MalformedInput:
     return MalformedInput(RefusalCode.CBOR_MALFORMED, reason, structure=structure)
 
 
-def _refused(error: Exception, structure: str) -> InputError:
+def _refused(error: Exception, structure: str, max_depth: int) -> InputError:
     """Translate what cbor2 raised; its duplicate-key message holds the key, so is not kept."""
     text = str(error)
     if isinstance(error.__cause__, _TagRefusedError):
-        return _malformed("a CBOR tag is used, none is accepted", structure)
+        return _malformed("a CBOR tag is used that is not accepted here", structure)
     if "uplicate map key" in text:
         return MalformedInput(
             RefusalCode.CBOR_DUPLICATE_KEY, "a map names the same key twice", structure=structure
@@ -212,7 +253,7 @@ def _refused(error: Exception, structure: str) -> InputError:
     if "nesting depth" in text:
         return LimitExceeded(
             RefusalCode.CBOR_TOO_DEEP,
-            f"nested deeper than {MAX_CBOR_DEPTH} levels",
+            f"nested deeper than {max_depth} levels",
             structure=structure,
         )
     if isinstance(error, cbor2.CBORError):
@@ -285,6 +326,10 @@ class Map:
     def map(self, key: CborKey) -> Map:
         """Take a nested map. Raises MalformedInput."""
         return Map(self._take(key), f"{self.structure}.{key}", self._code)
+
+    def value(self, key: CborKey) -> CborValue:
+        """Take whatever is there, for the caller to look at. Raises MalformedInput if missing."""
+        return self._take(key)
 
     def finish(self) -> None:
         """Check that every key was asked for.

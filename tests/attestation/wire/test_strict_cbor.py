@@ -8,7 +8,7 @@ from attestation.errors import InputError, LimitExceeded, MalformedInput
 from attestation.limits import MAX_CBOR_DEPTH, MAX_EVIDENCE_BYTES
 from attestation.refusals import RefusalCode
 from attestation.wire import strict_cbor
-from attestation.wire.strict_cbor import MAX_CBOR_ITEMS, UNCOUNTED_BYTES, Map
+from attestation.wire.strict_cbor import MAX_CBOR_ITEMS, UNCOUNTED_BYTES, Map, Tagged
 
 
 def decode(text: str, *, integer_keys: bool = False, limit_bytes: int = 4096) -> object:
@@ -273,3 +273,55 @@ def test_a_field_above_its_limit_is_refused() -> None:
 def test_something_else_than_a_map_is_refused() -> None:
     with pytest.raises(MalformedInput, match="wanted a map"):
         Map([], "test", RefusalCode.REQUEST_INVALID)
+
+
+TAGS = frozenset({18, 501})
+
+
+def decode_tagged(text: str, *, max_depth: int = 16) -> object:
+    return strict_cbor.decode(
+        bytes.fromhex(text),
+        limit_bytes=4096,
+        structure="test",
+        integer_keys=True,
+        tags=TAGS,
+        max_depth=max_depth,
+    )
+
+
+def test_tags_that_are_asked_for_are_read_and_written() -> None:
+    value = Tagged(18, [Tagged(501, {1: b"x"})])
+
+    assert decode_tagged("d281d901f5a1014178") == value
+    assert strict_cbor.encode(value).hex() == "d281d901f5a1014178"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "c100",
+        "d281c100",
+        "d901f6 00",
+        "d25f ff",
+        "d2fb3ff0000000000000",
+        "d2f7",
+        "a1d20100",
+        "a1d28100 00",
+        "d2a2010001 00",
+        "d81c80",
+        "d81d00",
+        "d2",
+    ],
+)
+def test_other_tags_and_what_hides_under_a_tag_are_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        decode_tagged(text)
+
+
+def test_tags_count_as_levels() -> None:
+    assert decode_tagged("d2" * 16 + "00")
+    with pytest.raises(LimitExceeded) as caught:
+        decode_tagged("d2" * 17 + "00")
+    assert caught.value.code is RefusalCode.CBOR_TOO_DEEP
+    with pytest.raises(LimitExceeded):
+        decode_tagged("d281d28100", max_depth=3)
