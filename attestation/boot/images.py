@@ -17,7 +17,7 @@ from attestation.logs.event_types import EventType, event_type_name
 from attestation.logs.quirks import QuirkName
 from attestation.logs.replay import MeasuredEvent
 from attestation.uefi.device_path import device_path_text
-from attestation.uefi.firmware import parse_firmware_blob, parse_image_load
+from attestation.uefi.firmware import IMAGE_LOAD_SURPLUS, parse_firmware_blob, parse_image_load
 from attestation.uefi.guid import GUID_BYTES, guid_text
 from attestation.uefi.text import any_text, shown
 
@@ -94,7 +94,7 @@ def _place(draft: Draft, event: MeasuredEvent) -> str:
     content = event.event
     try:
         if event.type in _LOADED:
-            path = parse_image_load(content).path
+            path = parse_image_load(content, surplus=IMAGE_LOAD_SURPLUS).path
             if not path:
                 draft.quirks[QuirkName.SHIM_IMAGE_EVENT_EMPTY] = None
             return device_path_text(path)

@@ -45,8 +45,16 @@ class HandoffTables(NamedTuple):
     tables: tuple[tuple[str, int], ...]
 
 
-def parse_image_load(content: bytes) -> ImageLoad:
+IMAGE_LOAD_SURPLUS: Final = 16
+"""Bytes that shim and GRUB log after the structure: its C size, or a pointer's. A hint anyway."""
+
+
+def parse_image_load(content: bytes, *, surplus: int = 0) -> ImageLoad:
     """Read an UEFI_IMAGE_LOAD_EVENT (PFP 1.06, 10.2).
+
+    Args:
+        content: The event's content.
+        surplus: Bytes that may follow the structure.
 
     Raises:
         MalformedInput: If lengths do not add up (``truncated``, ``trailing-bytes``).
@@ -54,7 +62,8 @@ def parse_image_load(content: bytes) -> ImageLoad:
     reader = Reader(content, "UEFI_IMAGE_LOAD_EVENT")
     address, size, link_time, path_bytes = reader.unpack(_IMAGE_LOAD, "fixed fields")
     path = reader.take(path_bytes, "device path")
-    reader.end()
+    if reader.remaining > surplus:
+        reader.end()
     return ImageLoad(address, size, link_time, path)
 
 

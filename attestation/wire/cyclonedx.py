@@ -14,7 +14,6 @@ Locations are relative to the agent's root. The five parts are those of the AIBO
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,6 +27,7 @@ from attestation.limits import (
     MAX_AIBOM_DEPTH,
 )
 from attestation.refusals import RefusalCode
+from attestation.wire.strict_json import parse_json
 
 _VERSIONS: Final = ("1.6", "1.7")
 _STRUCTURE: Final = "AIBOM"
@@ -125,8 +125,8 @@ def read_aibom(document: bytes) -> AibomListing:
             structure=_STRUCTURE,
         )
     try:
-        bom = json.loads(document.decode(), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        bom = parse_json(document)
+    except ValueError as error:
         raise _malformed(f"not JSON: {str(error)[:_SHOWN]}") from error
     if not isinstance(bom, dict) or bom.get("bomFormat") != "CycloneDX":
         raise _malformed('bomFormat is not "CycloneDX"')
@@ -147,13 +147,6 @@ def read_aibom(document: bytes) -> AibomListing:
         components=tuple(_component(one, exploitable) for one in components),
         missing=tuple(part for part in Part if not _tells(part, bom, components)),
     )
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("an object names one key twice")
-    return table
 
 
 def _agent_name(main: Mapping[str, Any]) -> str:

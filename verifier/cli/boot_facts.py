@@ -12,8 +12,10 @@ from typing import Final, NamedTuple, TypedDict, TypeVar, cast
 
 from attestation.algorithms import HashAlgorithm
 from attestation.boot.derive import derive_boot_facts
+from attestation.boot.describe import describe_event
 from attestation.boot.facts import Authority, BootFacts, Fact, Image, Proof, SignatureDatabase
 from attestation.errors import Unsupported
+from attestation.logs.event_types import event_type_name
 from attestation.logs.replay import ReplayedLog, check_event_contents
 from attestation.refusals import RefusalCode
 from verifier.appraisal.separators import separator_faults
@@ -29,6 +31,15 @@ _DIGEST_SHOWN: Final = 16
 T = TypeVar("T")
 
 
+class EventLine(TypedDict):
+    """One extending event as it describes itself, which proves nothing."""
+
+    event: int
+    pcr: int
+    type: str
+    text: str
+
+
 class FactsDocument(TypedDict):
     """Facts as JSON: each ``{"value", "proofs": [{"pcr", "event"}]}``; bytes in hexadecimal."""
 
@@ -36,6 +47,7 @@ class FactsDocument(TypedDict):
     proven_by: str
     unsafe_pcrs: dict[str, str]
     facts: dict[str, object]
+    events: list[EventLine]
 
 
 class FactRow(NamedTuple):
@@ -79,6 +91,15 @@ def log_facts(log: ReplayedLog, bank: HashAlgorithm | None) -> tuple[BootFacts, 
         "proven_by": "the log's own replay; no quote was given",
         "unsafe_pcrs": {str(pcr): unsafe[pcr] for pcr in sorted(unsafe)},
         "facts": document,
+        "events": [
+            {
+                "event": event.number,
+                "pcr": event.pcr,
+                "type": event_type_name(event.type),
+                "text": describe_event(event),
+            }
+            for event in log.events
+        ],
     }
 
 
