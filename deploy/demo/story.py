@@ -86,7 +86,8 @@ class Story:
             site.verifier(
                 *("manufacturer", "issue", request),
                 *("--directory", str(site.root / "manufacturer")),
-                *("--out", str(folder)),
+                *("--out", str(folder), "--ek", "require"),
+                *("--ek-roots", str(site.root / "tpm-vendor")),
             )
         )
         run(site.device(device, "factory", "install", "--idevid", idevid, "--iak", iak))

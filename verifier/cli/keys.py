@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +14,21 @@ from attestation.tpm import csr_idevid
 from verifier.api.documents import moment
 from verifier.cli import context, output
 from verifier.cli.context import Json
-from verifier.cli.reference_values import read_bounded
-from verifier.issuance.manufacture import issue_identity, judge_manufacture
+from verifier.cli.reference_values import read_bounded, read_text
+from verifier.issuance.manufacture import EkTerms, issue_identity, judge_manufacture
 from verifier.issuance.profiles import SERIAL_ENTROPY_BYTES, Issuer, certificate_serial
 from verifier.keys.authority import create_authority, load_authority
 from verifier.keys.files import check_directory, make_directory, write_public
 from verifier.keys.ring import NONCE_KEY_BYTES, KeyRing, RingEntry
 from verifier.keys.setup import initialise
 from verifier.services.tokens import Tokens
-from verifier.sources import SystemClock, SystemEntropy, load_appraisal_policy, result_lifetime
+from verifier.sources import (
+    SystemClock,
+    SystemEntropy,
+    load_appraisal_policy,
+    load_vendor_roots,
+    result_lifetime,
+)
 
 # The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
 # must not pay for it.
@@ -35,6 +42,16 @@ manufacturer = typer.Typer(
 
 MANUFACTURER_CA = "manufacturer-ca"
 MAX_REQUEST_BYTES = 256 * 1024
+
+
+class EkChoice(StrEnum):
+    """What a line asks of EK certificates in manufacture requests."""
+
+    REQUIRE = "require"
+    CHECK = "check"
+    """One that is there is judged; a TPM without one is taken."""
+    IGNORE = "ignore"
+
 
 Directory = Annotated[Path, typer.Option("--directory", help="Where the CA's key is.")]
 
@@ -153,12 +170,29 @@ def issue(
     *,
     directory: Directory,
     out: Annotated[Path, typer.Option(help="Folder for idevid.pem and iak.pem.")],
+    inventory: Annotated[
+        Path | None, typer.Option(help="Serials this line may make, one a line.")
+    ] = None,
+    ek: Annotated[
+        EkChoice, typer.Option(help="What to ask of the EK certificate in the request.")
+    ] = EkChoice.CHECK,
+    ek_roots: Annotated[
+        Path | None, typer.Option(help="Folder of TPM makers' roots beside the packaged ones.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge a manufacture request and sign the IDevID and IAK certificates."""
     check_directory(directory)
     authority = load_authority(directory, MANUFACTURER_CA)
-    accepted = judge_manufacture(csr_idevid.parse(read_bounded(request, MAX_REQUEST_BYTES)))
+    terms = None
+    if ek is not EkChoice.IGNORE:
+        terms = EkTerms(roots=load_vendor_roots(ek_roots), required=ek is EkChoice.REQUIRE)
+    accepted = judge_manufacture(
+        csr_idevid.parse(read_bounded(request, MAX_REQUEST_BYTES)),
+        inventory=None if inventory is None else set(read_text(inventory).splitlines()),
+        ek=terms,
+        at=SystemClock().now(),
+    )
     entropy = SystemEntropy()
     serials = (
         certificate_serial(entropy.take(SERIAL_ENTROPY_BYTES)),

@@ -2,8 +2,9 @@
 
 For pilot lines and tests: a manufacturer's CA in a box. What it proves: the IDevID key signed the
 request, the attestation key certified it, both have the attributes of their templates, and the
-serial is the one on the line's list. It does not bind the keys to an endorsement key (credential
-activation): whoever runs it must hold the device in their hands.
+serial is the one on the line's list, and, as the terms say, an EK certificate in the request is one
+of a TPM maker. It does not bind the keys to that endorsement key (credential activation): whoever
+runs it must hold the device in their hands.
 """
 
 from __future__ import annotations
@@ -16,14 +17,32 @@ from typing import Final
 
 from cryptography import x509
 
+from attestation.ek.forms import read_certificate
 from attestation.errors import AttestationError, IdentityMismatch, VerificationError
 from attestation.refusals import RefusalCode
 from attestation.tpm.csr_idevid import TcgCsrIdevid, prove_device_keys
 from attestation.tpm.public import TpmPublic
+from verifier.endorsement.ek import EkEndorsement, EkRules, judge_ek
+from verifier.endorsement.vendor_roots import VendorRoots
 from verifier.issuance.enrol import device_id_from_serial
 from verifier.issuance.profiles import Issuer, iak_certificate, idevid_certificate
 
 _SERIAL: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z ._:/-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EkTerms:
+    """What a line asks of EK certificates in requests.
+
+    Attributes:
+        roots: The TPM makers believed.
+        required: Whether a request without one is refused.
+        rules: What is asked of the certificate; None for the strictest.
+    """
+
+    roots: VendorRoots
+    required: bool = False
+    rules: EkRules | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +54,14 @@ class AcceptedManufacture:
         model: prodModel.
         idevid: The identity key.
         iak: The attestation key.
+        ek: The TPM's endorsement; None if there was none, or nobody asked.
     """
 
     hardware_serial: str
     model: str
     idevid: TpmPublic
     iak: TpmPublic
+    ek: EkEndorsement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,18 +73,26 @@ class ManufacturedIdentity:
 
 
 def judge_manufacture(
-    request: TcgCsrIdevid, *, inventory: Container[str] | None = None
+    request: TcgCsrIdevid,
+    *,
+    inventory: Container[str] | None = None,
+    ek: EkTerms | None = None,
+    at: datetime | None = None,
 ) -> AcceptedManufacture:
     """Judge one TCG-CSR-IDEVID (TCG Device Identity 1.10, 6.1.2).
 
     Args:
         request: From :func:`attestation.tpm.csr_idevid.parse`.
         inventory: Serials that the line may make; None to take any.
+        ek: What is asked of EK certificates; None asks nothing.
+        at: Now (aware); wanted with ``ek``.
 
     Raises:
         VerificationError: ``manufacture-request-invalid`` for a serial that is not usable or not
-            in the inventory; else the code of the proof that does not hold.
+            in the inventory, or a missing EK certificate; else the code of the proof that does
+            not hold.
         InputError: If a structure inside is malformed.
+        ValueError: If ``ek`` is given without ``at``.
     """
     serial = _text(request.content.product_serial, "prodSerial")
     model = (
@@ -79,7 +108,11 @@ def judge_manufacture(
         raise _invalid(f"serial {serial!r} is not in the inventory of this line")
     keys = prove_device_keys(request)
     return AcceptedManufacture(
-        hardware_serial=serial, model=model, idevid=keys.idevid, iak=keys.iak
+        hardware_serial=serial,
+        model=model,
+        idevid=keys.idevid,
+        iak=keys.iak,
+        ek=None if ek is None else _endorsed(request.content.ek_certificate, ek, at),
     )
 
 
@@ -99,6 +132,18 @@ def issue_identity(
         idevid=idevid_certificate(serial, accepted.idevid.key, issuer, serial=serials[0], at=at),
         iak=iak_certificate(serial, accepted.iak.key, issuer, serial=serials[1], at=at),
     )
+
+
+def _endorsed(raw: bytes, terms: EkTerms, at: datetime | None) -> EkEndorsement | None:
+    """Judge the EK certificate of a request, as read from NV: padding may follow it."""
+    if at is None:
+        raise ValueError("an EK certificate is judged at a moment")
+    if not raw:
+        if terms.required:
+            raise _invalid("there is no EK certificate in it, and this line wants one")
+        return None
+    certificate = read_certificate(raw, from_nv=True)
+    return judge_ek(certificate, (), terms.roots, at, rules=terms.rules)
 
 
 def _text(raw: bytes, field: str) -> str:
