@@ -128,6 +128,7 @@ class RefusalCode(StrEnum):
     AGENT_LOG_MISSING = "agent-log-missing"
     AGENT_LOG_MALFORMED = "agent-log-malformed"
     AGENT_REPLAY_MISMATCH = "agent-replay-mismatch"
+    AGENT_LOG_FULL = "agent-log-full"
     AIBOM_UNKNOWN = "aibom-unknown"
     AIBOM_MALFORMED = "aibom-malformed"
     AIBOM_INCOMPLETE = "aibom-incomplete"
