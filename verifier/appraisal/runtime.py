@@ -1,67 +1,259 @@
-"""Steps 4 and 5 for the running system: its IMA list against PCR and runtime policy."""
+"""Step 4 for the running system: its IMA list against the quoted PCRs.
+
+A list is proven if it leads to the quoted value of every quoted PCR that it extends, in every
+quoted bank; entries after that point ran ahead of the quote and wait for the next one. A device
+sends each entry once in a boot: what was proven is kept as :class:`RuntimeProgress`, with what was
+found, so that a file that was run stays told until the machine is booted again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Final
 
+from attestation.algorithms import HashAlgorithm
+from attestation.errors import MalformedInput
+from attestation.evidence import ImaPart
+from attestation.logs.ima.follow import Followed, Known, Place, follow
+from attestation.logs.ima.framing import hash_size, read_entry, walk
 from attestation.logs.ima.progress import RuntimeProgress
+from attestation.logs.ima.text import template_hash
 from attestation.pcr import PcrBanks
-from attestation.result import Finding
+from attestation.refusals import RefusalCode
 from verifier.appraisal.faults import PcrFault
 from verifier.appraisal.freshness import FreshQuote
 from verifier.appraisal.replay_cache import JudgedLog
-from verifier.reference_values.model import PcrKey, ReferenceLibrary
+from verifier.appraisal.runtime_findings import RUNTIME_CLEAN, judge_runtime
+from verifier.appraisal.runtime_ledger import Ledger
+from verifier.appraisal.runtime_rules import Demand, RuntimeRules, runtime_rules
+from verifier.appraisal.runtime_state import RuntimeState
+from verifier.reference_values.model import ReferenceLibrary
 
+__all__ = [
+    "RUNTIME_CLEAN",
+    "RuntimeRules",
+    "RuntimeState",
+    "judge_runtime",
+    "prove_runtime",
+    "runtime_rules",
+]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeRules:
-    """``[ima]`` of an appraisal policy.
-
-    Attributes:
-        policy: Name of the runtime policy that entries are held against.
-    """
-
-    policy: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeState:
-    """What the IMA list proves.
-
-    Attributes:
-        progress: How far the list is proven now; None if it is not.
-        explained: The PCRs that the list leads to; their firmware log need not cover them.
-        faults: What is wrong with the list as a proof.
-        tail: Entries that ran ahead of the quote; judged next time.
-    """
-
-    progress: RuntimeProgress | None
-    explained: frozenset[PcrKey]
-    faults: tuple[PcrFault, ...] = ()
-    tail: int = 0
-
-
-def runtime_rules(table: Mapping[str, object]) -> RuntimeRules:
-    """Read ``[ima]``; raises MalformedInput ``policy-invalid`` naming the key."""
-    return RuntimeRules(policy=str(table.get("policy", "")))
+_NOTHING_KNOWN: Final = Known()
+_NOT_SENT: Final = (
+    "the policy asks for an IMA list and none was sent. Set evidence.ima_list on the device and "
+    "boot it with an IMA policy (ima_policy=tcb)"
+)
+_NOTHING_MEASURED: Final = (
+    "an IMA list was sent, but the quoted PCR says that nothing was measured: the kernel found no "
+    "TPM when it began to measure, or runs without IMA. Build the TPM's driver into the kernel"
+)
 
 
 def prove_runtime(
-    fresh: FreshQuote,  # noqa: ARG001 - soon
-    values: PcrBanks,  # noqa: ARG001
-    rules: RuntimeRules | None,  # noqa: ARG001
-    reference: ReferenceLibrary,  # noqa: ARG001
-    progress: RuntimeProgress | None,  # noqa: ARG001
-    firmware: JudgedLog | None,  # noqa: ARG001
+    fresh: FreshQuote,
+    values: PcrBanks,
+    rules: RuntimeRules | None,
+    reference: ReferenceLibrary,
+    progress: RuntimeProgress | None,
+    firmware: JudgedLog | None,
 ) -> RuntimeState | None:
-    """Hold the IMA list against the quoted PCRs (step 4); None if the policy does not ask."""
+    """Hold the IMA list against the quoted PCRs; None if the policy does not ask.
+
+    Args:
+        fresh: The quote, with the evidence that it binds.
+        values: The quoted PCR values, proven.
+        rules: ``[ima]`` of the appraisal policy.
+        reference: Holds the runtime policy.
+        progress: How far the list was proven before; used only if the device goes on from there.
+        firmware: The firmware log, which may have extended the same PCRs before the kernel.
+
+    Raises:
+        MalformedInput: ``ima-offset-unknown`` if the list does not begin where the verifier is;
+            ``policy-invalid`` if the rules' PCR is in no quoted bank.
+        InputError: If the list cannot be read.
+    """
+    if rules is None:
+        return None
+    banks = [bank for bank, quoted in values.items() if rules.pcr in quoted]
+    if not banks:
+        raise MalformedInput(
+            RefusalCode.POLICY_INVALID,
+            f"ima.pcr: PCR {rules.pcr} is not in quote.selection",
+            structure="AppraisalPolicy",
+        )
+    part = fresh.bound.authentic.evidence.ima_list
+    if part is None or not (part.offset or part.content):
+        return _without_list(banks[0], rules, _NOT_SENT)
+    policy = reference.runtime.get(rules.policy)
+    policy_id = policy.id if policy is not None else ""
+    reset_count = fresh.bound.authentic.attest.clock.reset_count
+    before = _before(part, progress, (reset_count, policy_id), banks, rules.pcr)
+    ledger = Ledger(policy, values, before)
+    known = policy.known if policy is not None else _NOTHING_KNOWN
+    start = _start(firmware, before)
+    followed, padded = _follow(part.content, before, start, values, rules.pcr, known, ledger)
+    if not followed.matched:
+        return _unproven(part.content, followed, values, banks, rules)
+    if before is None:
+        if not followed.entries:
+            return _without_list(banks[0], rules, _NOTHING_MEASURED)
+        ledger.begin(read_entry(part.content, 0, hash_size(part.content), 0)[0])
+    return _proven(
+        followed,
+        RuntimeProgress(
+            reset_count=reset_count,
+            entries=(before.entries if before is not None else 0) + followed.entries,
+            pcrs=_merged(before.pcrs if before is not None else {}, followed.pcrs),
+            padded=padded,
+            policy=policy_id,
+            counts=ledger.counts,
+            samples=ledger.samples,
+        ),
+        values,
+        policy_missing=policy is None,
+    )
+
+
+def _before(
+    part: ImaPart,
+    progress: RuntimeProgress | None,
+    wanted: tuple[int, str],
+    banks: list[HashAlgorithm],
+    pcr: int,
+) -> RuntimeProgress | None:
+    """Return what the list goes on from; None if it is whole."""
+    if part.offset == 0:
+        return None
+    if (
+        progress is None
+        or part.offset != progress.entries
+        or (progress.reset_count, progress.policy) != wanted
+        or any(pcr not in progress.pcrs.get(bank, {}) for bank in banks)
+    ):
+        raise MalformedInput(
+            RefusalCode.IMA_OFFSET_UNKNOWN,
+            f"the IMA list begins at entry {part.offset}, where this verifier is not; "
+            "send it whole",
+            structure="ima-list",
+        )
+    return progress
+
+
+def _start(firmware: JudgedLog | None, before: RuntimeProgress | None) -> PcrBanks:
+    """Return the PCR values before the piece: what was proven, else what the firmware left."""
+    left = firmware.replayed.pcrs if firmware is not None else {}
+    return _merged(left, before.pcrs if before is not None else {})
+
+
+def _follow(
+    content: bytes,
+    before: RuntimeProgress | None,
+    start: PcrBanks,
+    values: PcrBanks,
+    pcr: int,
+    known: Known,
+    ledger: Ledger,
+) -> tuple[Followed, bool | None]:
+    """Follow by the kernel's rule for banks other than SHA-1; both are tried until one held."""
+    told = before.padded if before is not None else None
+    entries = before.entries if before is not None else 0
+    place = Place(entries=entries, start=start, quoted=values, padded=bool(told))
+    followed = follow(content, place, pcr, known, ledger)
+    if told is None and not followed.matched:
+        place = replace(place, padded=True)
+        followed = follow(content, place, pcr, known, ledger)
+    return followed, place.padded if followed.entries else told
+
+
+def _proven(
+    followed: Followed, progress: RuntimeProgress, values: PcrBanks, *, policy_missing: bool
+) -> RuntimeState:
+    """Return the state; a PCR that an earlier piece extended must still be where it was."""
+    keys = [(bank, pcr) for bank, held in progress.pcrs.items() for pcr in held]
+    quoted = [(bank, pcr) for bank, pcr in keys if pcr in values.get(bank, {})]
+    faults = tuple(
+        _mismatch(bank, pcr, "something else extended it since", values)
+        for bank, pcr in quoted
+        if progress.pcrs[bank][pcr] != values[bank][pcr]
+    )
+    return RuntimeState(
+        progress=None if faults else progress,
+        explained=frozenset(quoted),
+        faults=faults,
+        tail=followed.tail,
+        policy_missing=policy_missing,
+        unquoted=followed.unquoted,
+    )
+
+
+def _unproven(
+    content: bytes,
+    followed: Followed,
+    values: PcrBanks,
+    banks: list[HashAlgorithm],
+    rules: RuntimeRules,
+) -> RuntimeState:
+    """Return the state of a list that does not lead to the quote, with what can be said of why."""
+    edited = _first_edited(content)
+    wrong = [
+        (bank, pcr)
+        for bank, reached in followed.pcrs.items()
+        for pcr, value in reached.items()
+        if value != values[bank][pcr]
+    ] or [(bank, rules.pcr) for bank in banks]
+    if edited is not None:
+        reason = f"its entry {edited} was edited: the template hash is not that of its data"
+        code = RefusalCode.IMA_TEMPLATE_MISMATCH
+    else:
+        reason = "it was edited or cut, or something else extended the PCR"
+        code = RefusalCode.IMA_REPLAY_MISMATCH
+    return RuntimeState(
+        progress=None,
+        explained=frozenset(wrong) | {(bank, rules.pcr) for bank in banks},
+        faults=tuple(_mismatch(bank, pcr, reason, values, code) for bank, pcr in wrong),
+    )
+
+
+def _first_edited(content: bytes) -> int | None:
+    """Return the first entry whose template hash is not that of its data; None if all fit."""
+    size = hash_size(content)
+    for number, entry in enumerate(walk(content)):
+        if not entry.is_violation and template_hash(size, entry.data) != entry.digest:
+            return number
     return None
 
 
-def judge_runtime(
-    state: RuntimeState,  # noqa: ARG001 - soon
-    rules: RuntimeRules,  # noqa: ARG001
-) -> tuple[Finding, ...]:
-    """Say what the proven entries are worth (step 5)."""
-    return ()
+def _mismatch(
+    bank: HashAlgorithm,
+    pcr: int,
+    why: str,
+    values: PcrBanks,
+    code: RefusalCode = RefusalCode.IMA_REPLAY_MISMATCH,
+) -> PcrFault:
+    return PcrFault(
+        code=code,
+        bank=bank,
+        pcr=pcr,
+        reason=f"PCR {pcr} ({bank.label}) holds {values[bank][pcr].hex()[:16]}… and no beginning "
+        f"of the IMA list leads there: {why}. Boot the machine again and look what differs",
+    )
+
+
+def _without_list(bank: HashAlgorithm, rules: RuntimeRules, reason: str) -> RuntimeState:
+    fault = PcrFault(
+        code=RefusalCode.IMA_LIST_MISSING,
+        bank=bank,
+        pcr=rules.pcr,
+        reason=reason,
+        decides=rules.list is Demand.REQUIRED,
+    )
+    return RuntimeState(progress=None, explained=frozenset(), faults=(fault,))
+
+
+def _merged(below: PcrBanks, above: PcrBanks) -> PcrBanks:
+    """Return the values of both; those ``above`` win."""
+    banks: list[HashAlgorithm] = list(dict.fromkeys((*below, *above)))
+    keys: dict[HashAlgorithm, dict[int, bytes]] = {
+        bank: {**below.get(bank, {}), **above.get(bank, {})} for bank in banks
+    }
+    return keys
