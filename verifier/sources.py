@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from attestation.errors import AttestationError
-from verifier.appraisal.policy_file import load_policy
+from verifier.appraisal.policy_file import load_names, load_policy
 from verifier.appraisal.policy_model import AppraisalPolicy
+from verifier.appraisal.policy_table import NamedDigests
 from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.endorsement.vendor_roots import PemFile, VendorRoots
 from verifier.errors import SettingsInvalid
@@ -23,6 +24,9 @@ from verifier.keys.files import read_file
 from verifier.settings import Settings
 
 DISTRIBUTION: Final = "device-attestation"
+
+_KNOWN_DIGESTS: Final = "known-digests.toml"
+"""Beside the packaged policies, and not one of them."""
 
 _CERTIFICATE_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer", ".der"})
 
@@ -60,16 +64,34 @@ def load_appraisal_policy(settings: Settings) -> AppraisalPolicy:
     named = settings.policy.appraisal
     packaged = resources.files("verifier.policies") / f"{named}.toml"
     try:
-        if "/" not in named and packaged.is_file():
-            return load_policy(packaged.read_text(), f"packaged policy {named}")
-        return load_policy(Path(named).read_text(), named)
+        if named in packaged_policies():
+            return load_policy(packaged.read_text(), f"packaged policy {named}", known_digests())
+        return load_policy(Path(named).read_text(), named, known_digests())
     except OSError as error:
         raise SettingsInvalid(
-            f"policy.appraisal {named!r} is neither a packaged policy (linux-server, development) "
-            f"nor a readable file: {error.strerror}"
+            f"policy.appraisal {named!r} is neither a packaged policy "
+            f"({', '.join(packaged_policies())}) nor a readable file: {error.strerror}"
         ) from error
     except AttestationError as error:
         raise SettingsInvalid(f"policy.appraisal {named}: {error.describe()}") from error
+
+
+def packaged_policies() -> tuple[str, ...]:
+    """Return the names of the appraisal policies that come with the verifier."""
+    files = (entry.name for entry in resources.files("verifier.policies").iterdir())
+    return tuple(
+        sorted(
+            name.removesuffix(".toml")
+            for name in files
+            if name.endswith(".toml") and name != _KNOWN_DIGESTS
+        )
+    )
+
+
+def known_digests() -> NamedDigests:
+    """Return the digests of well-known keys that policies may call by name."""
+    text = (resources.files("verifier.policies") / _KNOWN_DIGESTS).read_text()
+    return load_names(text, f"packaged {_KNOWN_DIGESTS}")
 
 
 def load_anchors(settings: Settings) -> TrustAnchors:

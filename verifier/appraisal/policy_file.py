@@ -24,6 +24,7 @@ _TOP: Final = (
     "log",
     "lifetimes",
     "reference",
+    "names",
     "pcrs",
     "boot",
     "ima",
@@ -88,6 +89,7 @@ def _place(text: str, origin: str, reason: str) -> str:
 
 def _policy(table: Table) -> AppraisalPolicy:
     table.only(_TOP)
+    table = Table("", table.items, {**table.names, **_names(table.table("names"))})
     quote, log = table.table("quote", _QUOTE), table.table("log", _LOG)
     lifetimes = table.table("lifetimes", _LIFETIMES)
     reference = table.table("reference", _REFERENCE)
@@ -129,6 +131,28 @@ def _rule(group: Table) -> PcrRule:
         match=group.word("match", Match, Match.VALUE),
         coverage=group.word("coverage", Coverage, Coverage.REQUIRED),
     )
+
+
+def load_names(text: str, origin: str) -> NamedDigests:
+    """Read a file of digests that policies may call by name.
+
+    Args:
+        text: TOML: names, each with a list of digests in hexadecimal.
+        origin: Where it came from, for messages.
+
+    Raises:
+        MalformedInput: ``policy-invalid``; the message names the key and its line.
+    """
+    try:
+        return _names(Table("", tomllib.loads(text)))
+    except tomllib.TOMLDecodeError as error:
+        raise invalid(origin, f"not TOML: {error}") from error
+    except MalformedInput as error:
+        raise invalid(_place(text, origin, error.reason), error.reason) from error
+
+
+def _names(table: Table) -> NamedDigests:
+    return {name: table.digests(name) for name in table.items}
 
 
 def _unreviewed(reference: Table) -> int:

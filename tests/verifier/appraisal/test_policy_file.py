@@ -7,7 +7,10 @@ import pytest
 from attestation.errors import InputError
 from attestation.refusals import RefusalCode as Code
 from tests.verifier.appraisal.courtroom import shipped_policy
+from verifier.appraisal.boot_key_checks import AuthoritiesRule
 from verifier.appraisal.policy import load_policy
+from verifier.appraisal.policy_file import load_names
+from verifier.sources import known_digests, packaged_policies
 
 GOOD = """
 id = "mine/1"
@@ -27,12 +30,55 @@ missing = 33
 """
 
 
-@pytest.mark.parametrize("name", ["linux-server", "development"])
+@pytest.mark.parametrize("name", packaged_policies())
 def test_shipped_policy_loads_under_its_own_name(name: str) -> None:
     policy = shipped_policy(name)
 
     assert policy.id == f"{name}/1"
-    assert policy.selection_text == "sha256:0,1,2,3,4,5,6,7,8,9,14"
+    assert set(policy.selections[0].indices) >= {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14}
+    assert policy.boot is not None
+
+
+def test_three_policies_are_shipped_and_no_other_file_passes_for_one() -> None:
+    assert packaged_policies() == ("development", "linux-edge-ima", "linux-server")
+
+
+def test_known_digests_are_read_and_each_is_one_certificate() -> None:
+    assert {len(digests) for digests in known_digests().values()} == {1}
+    assert "microsoft-uefi-ca-2011" in known_digests()
+
+
+def test_policy_may_name_digests_of_its_own() -> None:
+    text = (
+        GOOD
+        + """
+[names]
+mine = ["%s"]
+[boot]
+authorities = { allowed = ["mine", "shared"], otherwise = 96 }
+"""
+        % ("ab" * 32)
+    )
+
+    policy = load_policy(text, "mine.toml", {"shared": frozenset({b"c" * 32})})
+
+    assert policy.boot is not None
+    (rule,) = policy.boot.rules
+    assert isinstance(rule, AuthoritiesRule)
+    assert rule.allowed == {b"\xab" * 32, b"c" * 32}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = ", "x.toml: not TOML"),
+        ('a = "ab"', "x.toml, line 1: a: wanted a list"),
+        ('b = ["ab"]', r"x.toml, line 1: b\[1\]: 1 bytes"),
+    ],
+)
+def test_wrong_file_of_names_is_refused_by_its_line(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_names(text, "x.toml")
 
 
 def test_policy_loads_with_defaults() -> None:
@@ -81,6 +127,14 @@ def test_policy_loads_with_defaults() -> None:
         ("result_s = 300", "result_s = nan", "result_s"),
         ("result_s = 300", "result_s = true", "result_s"),
         ("[[pcrs]]", "[pcrs]", "pcrs"),
+        ("[log]", "[reference]\nunreviewed = 2\n[log]", "line 7: reference.unreviewed: 2 is aff"),
+        ("[log]", "[reference]\nunreviewed = 'no'\n[log]", "reference.unreviewed: wanted"),
+        ("[log]", "[reference]\nreviewed = 32\n[log]", "did you mean unreviewed"),
+        ("[log]", "[loog]", "loog: unknown key; did you mean log"),
+        ("[log]", "[ima]\n[log]", "line 6: ima: is empty"),
+        ("[log]", "[agent]\n[log]", "line 6: agent: is empty"),
+        ("[log]", "[boot]\n[log]", "line 6: boot: is empty"),
+        ("known = 2", "known = 33", r"line 13: pcrs\[1\].known: 33 is warning"),
         ("[quote]", "[quote", "not TOML"),
     ],
 )

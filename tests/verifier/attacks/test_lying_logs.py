@@ -137,7 +137,7 @@ def test_content_that_is_not_what_was_measured_is_contraindicated(court: Courtro
 
 
 def test_content_is_not_held_to_its_digest_where_the_policy_says_so(court: Courtroom) -> None:
-    court.policy = replace(court.policy, check_event_contents=False)
+    court.policy = replace(court.policy, check_event_contents=False, boot=None)
 
     def edit(events: Events) -> Sequence[UnverifiedEvent]:
         place = first(events, 7, EventType.EFI_VARIABLE_DRIVER_CONFIG)
