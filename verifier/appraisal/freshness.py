@@ -181,10 +181,12 @@ class FreshQuote:
     Attributes:
         bound: The quote.
         opened: The nonce it answers.
+        at: The moment of judgement (aware).
     """
 
     bound: BoundQuote
     opened: OpenedNonce
+    at: datetime
 
 
 def prove_fresh(
@@ -227,7 +229,7 @@ def prove_fresh(
                 structure="nonce",
             )
         _require_clock_forward(clock, last_seen.clock)
-    return FreshQuote(bound=bound, opened=opened)
+    return FreshQuote(bound=bound, opened=opened, at=at)
 
 
 def mark_seen(fresh_clock: TpmClock, nonce: bytes) -> LastSeen:

@@ -150,6 +150,8 @@ class AppraisalPolicy:
         if set(ruled) != selected:
             odd = ", ".join(str(index) for index in sorted(set(ruled) ^ selected))
             raise _invalid(f"pcrs: each selected PCR needs exactly one rule; look at PCR {odd}")
+        if self.agent is not None and self.agent.pcr not in selected:
+            raise _invalid(f"agent.pcr: quote.selection does not select PCR {self.agent.pcr}")
         self._derive()
 
     @property
