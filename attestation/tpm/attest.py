@@ -29,6 +29,10 @@ _MAX_SELECT_BYTES: Final = 4
 _HEAD: Final = Struct(">IH")
 _CLOCK: Final = Struct(">QIIBQ")
 _BANK: Final = Struct(">HB")
+_USUAL_QUOTE: Final = Struct(">IHH34sH32sQIIBQIHB3BH32s")
+"""A quote as nearly all are: a SHA-256 signer, 32 bytes of extraData, one bank, SHA-256."""
+_USUAL_LENGTHS: Final = (TPM_GENERATED, TPM_ST_ATTEST_QUOTE, 34, 32, 1, 3, 32)
+"""Magic, type, signer, extraData, banks, select and digest sizes of such a quote."""
 
 _SELECTED: Final = tuple(
     tuple(tuple(8 * octet + bit for bit in range(8) if value >> bit & 1) for value in range(256))
@@ -105,6 +109,13 @@ def parse_attest(raw: bytes) -> Attest:
         SignatureInvalid: ``quote-magic-wrong`` if no TPM made it, ``quote-type-wrong`` if it is
             neither a quote nor a certification.
     """
+    if len(raw) == _USUAL_QUOTE.size and (usual := _usual_quote(raw)) is not None:
+        return usual
+    return _by_fields(raw)
+
+
+def _by_fields(raw: bytes) -> Attest:
+    """Read any TPMS_ATTEST field by field, each bounded before it is read."""
     reader = Reader(raw, _STRUCTURE, limit=MAX_TPM_STRUCTURE_BYTES)
     magic, kind = reader.unpack(_HEAD, "magic and type")
     if magic != TPM_GENERATED:
@@ -136,6 +147,53 @@ def parse_attest(raw: bytes) -> Attest:
         firmware_version=firmware,
         quote=quote,
         certified=certified,
+    )
+
+
+def _usual_quote(raw: bytes) -> Attest | None:
+    """Read a quote of the usual sizes in one go; None if a length or value is another.
+
+    What it refuses is read field by field, to tell what is wrong.
+    """
+    (
+        magic,
+        kind,
+        signer_size,
+        signer,
+        extra_size,
+        extra,
+        clock_ms,
+        reset_count,
+        restart_count,
+        safe,
+        firmware,
+        banks,
+        bank,
+        select_size,
+        first,
+        second,
+        third,
+        digest_size,
+        digest,
+    ) = _USUAL_QUOTE.unpack(raw)
+    lengths = (magic, kind, signer_size, extra_size, banks, select_size, digest_size)
+    if lengths != _USUAL_LENGTHS or safe > 1:
+        return None
+    indices = _SELECTED[0][first] + _SELECTED[1][second] + _SELECTED[2][third]
+    return Attest(
+        raw=raw,
+        type=kind,
+        qualified_signer=signer,
+        extra=extra,
+        clock=TpmClock(
+            clock_ms=clock_ms,
+            reset_count=reset_count,
+            restart_count=restart_count,
+            safe=safe == 1,
+        ),
+        firmware_version=firmware,
+        quote=QuotedPcrs(selections=((bank, indices),), pcr_digest=digest),
+        certified=None,
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from attestation.errors import AttestationError, InputError, MalformedInput, SignatureInvalid
 from attestation.refusals import RefusalCode
-from attestation.tpm.attest import parse_attest
+from attestation.tpm.attest import Attest, _by_fields, parse_attest
 from attestation.tpm.constants import TPM_ST_ATTEST_CERTIFY, TPM_ST_ATTEST_QUOTE
 from tests.attestation.tpm.structures import (
     ATTESTZ,
@@ -199,3 +200,25 @@ def test_a_changed_byte_gives_a_structure_or_one_of_our_errors(place: int, value
     raw[place % len(raw)] = value
     with contextlib.suppress(AttestationError):
         parse_attest(bytes(raw))
+
+
+USUAL = attest(extra=b"q" * 32, body=quoted(selection(0x0B, b"\xff\x41\x80"), digest=b"d" * 32))
+
+
+def verdict(read: Callable[[bytes], Attest], raw: bytes) -> object:
+    try:
+        return read(raw)
+    except AttestationError as error:
+        return error.code, error.reason, error.offset
+
+
+@pytest.mark.parametrize("place", range(len(USUAL)))
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+def test_a_quote_of_usual_sizes_is_read_as_field_by_field(place: int, flip: int) -> None:
+    raw = USUAL[:place] + bytes((USUAL[place] ^ flip,)) + USUAL[place + 1 :]
+    assert verdict(parse_attest, raw) == verdict(_by_fields, raw)
+
+
+def test_the_usual_quote_is_of_usual_size() -> None:
+    assert len(USUAL) == 145
+    assert verdict(parse_attest, USUAL) == verdict(_by_fields, USUAL)
