@@ -198,7 +198,7 @@ def _follow_one(
                     digests
                     and data[:width] in digests
                     and length_at(data, width)[0] == len(data) - width - 4
-                    and data[-1] == 0
+                    and data.find(b"\0", width + 4) == len(data) - 1
                 ):
                     tell(number, ImaEntry(pcr, digest, NG, data))
         else:
