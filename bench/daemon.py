@@ -47,7 +47,7 @@ def idle_work() -> Iterator[Line]:
 
 def _measured(environment: Mapping[str, str], measure: Callable[[int], float]) -> Iterator[float]:
     """Manufacture, enrol and start one daemon, wait until it is affirming, and measure it."""
-    log = largest_firmware_log(bootable=True)
+    log = largest_firmware_log(trusted=True, bootable=True)
     try:
         with house(log) as running, SoftwareTpm() as chip:
             pid = _start(running, chip, log, environment)

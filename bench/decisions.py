@@ -17,7 +17,7 @@ BUDGET_PER_S = 2_000.0
 
 def decisions() -> Iterator[Line]:
     """Time making the PDP document of an affirming device and deciding about it."""
-    subject = machine(largest_firmware_log())
+    subject = machine(largest_firmware_log(trusted=True))
     at = datetime.now(UTC)
     result = appraise(
         decode_evidence(subject.evidence(at, whole_log=True)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -16,16 +16,19 @@ from attestation.identity import device_id
 from attestation.limits import MAX_FIRMWARE_LOG_BYTES
 from attestation.logs.replay import replay
 from attestation.logs.tcg import parse_firmware_log
+from attestation.result import TrustTier, tier_of
 from attestation.tpm.public import parse_public
 from attestation.wire.evidence_codec import encode_evidence, encode_parts
 from bench.measure import Unable
 from device_agent.ports import KeyRole
 from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_manufacturer import SoftManufacturer
+from verifier.appraisal.boot_rules import judge_boot
 from verifier.appraisal.enrolment import Enrolment
 from verifier.appraisal.freshness import NonceAuthority
 from verifier.appraisal.policy_file import load_policy
 from verifier.appraisal.policy_model import AppraisalPolicy
+from verifier.appraisal.replay_cache import judge_log
 from verifier.endorsement.trust_anchors import ChainProfile, TrustAnchors
 from verifier.reference_values.golden import learn
 from verifier.reference_values.model import ReferenceLibrary
@@ -35,10 +38,11 @@ LOGS: Final = ROOT / "tests" / "data"
 
 
 @cache
-def largest_firmware_log(*, bootable: bool = False) -> bytes:
+def largest_firmware_log(*, trusted: bool = False, bootable: bool = False) -> bytes:
     """Return the largest crypto-agile firmware log of ``tests/data``.
 
     Args:
+        trusted: Only logs of boots that the policy linux-server takes (Secure Boot on, …).
         bootable: Only logs that an emulated TPM can be brought to: begun at locality 0, with
             SHA-256 digests.
 
@@ -48,7 +52,11 @@ def largest_firmware_log(*, bootable: bool = False) -> bytes:
     files = [path for path in LOGS.rglob("*") if path.is_file()]
     for path in sorted(files, key=lambda path: -path.stat().st_size):
         content = path.read_bytes()
-        if len(content) <= MAX_FIRMWARE_LOG_BYTES and _fits(content, bootable=bootable):
+        if (
+            len(content) <= MAX_FIRMWARE_LOG_BYTES
+            and _fits(content, bootable=bootable)
+            and (_trusted(content) or not trusted)
+        ):
             return content
     raise Unable(f"no firmware log below {LOGS.relative_to(ROOT)}")
 
@@ -60,6 +68,28 @@ def _fits(content: bytes, *, bootable: bool) -> bool:
         return False
     emulated = log.startup_locality == 0 and HashAlgorithm.SHA256 in log.banks
     return log.crypto_agile and (emulated or not bootable)
+
+
+def _trusted(content: bytes) -> bool:
+    """Say whether the policy linux-server has nothing against this boot."""
+    judged = judge_log(content, (HashAlgorithm.SHA256,))
+    rules = linux_server().boot
+    if judged.missing_banks or rules is None:
+        return False
+    facts = judged.boot_facts(HashAlgorithm.SHA256, frozenset(range(16)))
+    return all(tier_of(one.value) < TrustTier.WARNING for one in judge_boot(facts, rules))
+
+
+def linux_server() -> AppraisalPolicy:
+    """Return the packaged policy linux-server.
+
+    Raises:
+        Unable: If it is not there.
+    """
+    path = ROOT / "verifier" / "policies" / "linux-server.toml"
+    if not path.exists():
+        raise Unable("the packaged policy linux-server is not there")
+    return load_policy(path.read_text(encoding="utf-8"), path.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +137,7 @@ def machine(log: bytes) -> Machine:
     maker = SoftManufacturer()
     tpm = SoftTpm(maker)
     boot(tpm, log)
-    path = ROOT / "verifier" / "policies" / "linux-server.toml"
-    if not path.exists():
-        raise Unable("the packaged policy linux-server is not there")
-    policy = load_policy(path.read_text(encoding="utf-8"), path.name)
+    policy = linux_server()
     now = datetime.now(UTC)
     anchors = TrustAnchors.from_pem(maker.root_pem)
     endorsement = anchors.validate((tpm.certificates[KeyRole.IAK],), now, ChainProfile.IAK)
@@ -135,6 +162,6 @@ def machine(log: bytes) -> Machine:
         ),
         anchors=anchors,
         policy=policy,
-        reference=ReferenceLibrary(sets=(golden,)),
+        reference=ReferenceLibrary(sets=(replace(golden, to_review=frozenset()),)),
         nonces=NonceAuthority(keys=(os.urandom(32),), ttl=timedelta(hours=1)),
     )

@@ -17,7 +17,7 @@ REFERENCE_SET = "supermicro-h12ssl"
 ACCESS_LIST = Path(__file__).parents[1] / "examples" / "mosquitto.acl"
 """The access list that we ship is the one that the demo runs on."""
 
-LOG_ORIGIN = "a Supermicro H12SSL server that booted Ubuntu 20.04 (tests/data/README.md)"
+LOG_ORIGIN = "a server in a cloud that booted RHEL 8 with Secure Boot (tests/data/README.md)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
