@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import http.client
 import json
 import ssl
@@ -18,15 +19,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from attestation.algorithms import HashAlgorithm
-from attestation.evidence import certify_qualifying_data, qualifying_data
+from attestation.evidence import ImaPart, certify_qualifying_data, qualifying_data
 from attestation.logs.replay import replay
 from attestation.logs.tcg import parse_firmware_log
-from attestation.pcr import parse_selection
+from attestation.pcr import PcrSelection, parse_selection
 from attestation.wire.enrolment_codec import EnrolmentRequest, encode_enrolment
 from attestation.wire.evidence_codec import encode_evidence, encode_parts
 from attestation.wire.media_types import ENROLMENT, EVIDENCE
 from device_agent.ports import KeyRole
 from tests.simulators.firmware_log import agile_event, header
+from tests.simulators.ima_kernel import ImaKernel
 from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from verifier.keys.setup import initialise
@@ -174,6 +176,12 @@ appraisal = "{policy}"
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def replica(self) -> VerifierSite:
+        """Another verifier with the same keys and store, not started."""
+        twin = copy.copy(self)
+        twin.verifier, twin.port, twin._clients = None, 0, []
+        return twin
+
     @property
     def running(self) -> Verifier:
         assert self.verifier is not None
@@ -229,6 +237,8 @@ class SiteDevice:
     chain_pem: bytes = b""
     challenge: dict[str, Any] = field(default_factory=dict)
     log_known: bool = False
+    kernel: ImaKernel | None = None
+    ima_next: int = 0
     _client: Client | None = None
 
     def __post_init__(self) -> None:
@@ -240,14 +250,44 @@ class SiteDevice:
         """Boot: the PCRs become what the log says."""
         self.log = log
         self.log_known = False
+        self.ima_next = 0
         parsed = parse_firmware_log(log)
         self.tpm.load_pcrs(replay(parsed).pcrs)
+        if self.kernel is not None:
+            self.kernel.boot(self.boot_aggregate())
+
+    def boot_aggregate(self) -> bytes:
+        """What the kernel measures first: the hash of PCRs 0 to 9 (ima_calc_boot_aggregate)."""
+        sha256 = HashAlgorithm.SHA256
+        values = self.tpm.read_pcrs((PcrSelection(bank=sha256, indices=tuple(range(10))),))[sha256]
+        return sha256.digest(b"".join(values[index] for index in range(10)))
+
+    def measures(self, folder: Path) -> ImaKernel:
+        """Let the machine measure what it runs from now on; boots it."""
+        assert self.log is not None
+        self.kernel = ImaKernel(folder, self._extend, (HashAlgorithm.SHA256,))
+        self.boot(self.log)
+        return self.kernel
+
+    def _extend(self, pcr: int, digests: Mapping[HashAlgorithm, bytes]) -> None:
+        for bank, digest in digests.items():
+            self.tpm.extend(bank, pcr, digest)
+
+    def _ima_list(self) -> ImaPart | None:
+        if self.kernel is None:
+            return None
+        new = self.kernel.entries[self.ima_next :]
+        return ImaPart(offset=self.ima_next, content=b"".join(new))
 
     def evidence(self, challenge: Mapping[str, Any], **claims: str) -> bytes:
         nonce = decode_nonce(challenge)
         selections = parse_selection(challenge["pcr_selection"])
         parts = encode_parts(
-            self.tpm.read_pcrs(selections), self.log, self.log_known, {"kernel": "6.1", **claims}
+            self.tpm.read_pcrs(selections),
+            self.log,
+            self.log_known,
+            {"kernel": "6.1", **claims},
+            ima_list=self._ima_list(),
         )
         quote = self.tpm.quote(selections, qualifying_data(nonce, parts.digests))
         return encode_evidence(nonce, quote, parts)
@@ -285,6 +325,7 @@ class SiteDevice:
         if answer.status == 201:
             self.device_id = answer.json["device_id"]
             self.chain_pem = answer.json["certificate_chain_pem"].encode()
+            self.ima_next = answer.json["ima_next"]
             self._client = None
         return answer
 
@@ -307,6 +348,7 @@ class SiteDevice:
         if answer.status == 200:
             self.challenge = answer.json["next"]
             self.log_known = answer.json["log_known"]
+            self.ima_next = answer.json["ima_next"]
         return answer
 
     def attest(self) -> Answer:
