@@ -18,9 +18,7 @@ from deploy.demo.site import DEVICES, LOG_ORIGIN, REFERENCE_SET, Site
 from deploy.demo.swtpm import SoftwareTpm, endorse
 from deploy.demo.timeline import Timeline
 
-FIRMWARE_LOG: Final = (
-    Path(__file__).parents[2] / "tests/data/immune-gmbh_guard-oss/bundle/h12ssl/eventlog"
-)
+FIRMWARE_LOG: Final = Path(__file__).parents[2] / "tests/data/google_go-eventlog/tpm/rhel8-uefi.bin"
 VICTIM: Final = "edge-b"
 TAMPERED_PCR: Final = 4
 NOTICED_WITHIN_S: Final = 2.0
@@ -114,6 +112,7 @@ class Story:
                 *("--name", REFERENCE_SET),
             )
         )
+        run(site.verifier("reference-values", "review", REFERENCE_SET, "--by", "the demo"))
         made = run(site.verifier("token", "create", "demo", "--role", "reader", "--json"))
         self.token = json.loads(made)["token"]
         self._household.wait_for_port(site.mqtt_port, name="mosquitto", within_s=10)
