@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from attestation.errors import AttestationError
-from verifier.cli import check, devices, ek, explain, keys, offline, policy, query, serve
+from verifier.cli import (
+    check,
+    corim_signers,
+    devices,
+    ek,
+    explain,
+    keys,
+    offline,
+    policy,
+    query,
+    serve,
+)
 from verifier.cli.context import ConfigChoice, Json
 from verifier.cli.failures import failure
 from verifier.cli.reference_values import reference_values
@@ -28,6 +39,7 @@ app = typer.Typer(
 app.add_typer(devices.devices, name="devices")
 app.add_typer(policy.policy, name="policy")
 app.add_typer(reference_values, name="reference-values")
+reference_values.add_typer(corim_signers.signer, name="signer")
 keys.keys.command("service")(service)
 app.add_typer(keys.token, name="token")
 app.add_typer(keys.keys, name="keys")

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from attestation.limits import MAX_FIRMWARE_LOG_BYTES
+from attestation.limits import MAX_CORIM_BYTES, MAX_FIRMWARE_LOG_BYTES
 from attestation.refusals import RefusalCode
+from attestation.wire.corim import is_corim
 from verifier.api.documents import moment
 from verifier.cli import context, output
 from verifier.cli.context import Json
+from verifier.cli.moments import parse_moment
 from verifier.errors import RequestRefused
+from verifier.reference_values.difference import differences
 from verifier.reference_values.model import ReferenceSet
 from verifier.reference_values.toml_file import dump_reference_set, load_reference_set
+from verifier.services.corim_import import CorimImport, CorimTerms
 from verifier.services.reference_values import ReferenceValues
 from verifier.sources import SystemClock, load_appraisal_policy
 
 reference_values = typer.Typer(no_args_is_help=True, help="What known-good devices measure.")
 
-Name = Annotated[str, typer.Argument(help="Name of the set.")]
+_MAX_FILE_BYTES = 8 * 1024 * 1024
+
+Name = Annotated[str, typer.Argument(help="Name of the set; NAME/VERSION for an earlier one.")]
+KeepOld = Annotated[
+    str,
+    typer.Option(
+        "--keep-old-until",
+        help="Accept earlier versions beside it until then: 2026-06-01 or 7d. Without: replaced.",
+    ),
+]
 
 
 def _service() -> ReferenceValues:
@@ -29,22 +43,60 @@ def _service() -> ReferenceValues:
     return ReferenceValues(context.store(settings), load_appraisal_policy(settings))
 
 
-def _document(chosen: ReferenceSet) -> dict[str, object]:
+def _corims() -> CorimImport:
+    settings = context.settings()
+    store = context.store(settings)
+    return CorimImport(store, ReferenceValues(store, load_appraisal_policy(settings)))
+
+
+def _document(chosen: ReferenceSet, at: datetime) -> dict[str, object]:
+    def when(value: datetime | None) -> str | None:
+        return moment(value) if value is not None else None
+
     return {
         "name": chosen.name,
         "version": chosen.version,
         "created": moment(chosen.created),
         "description": chosen.description,
+        "in_force": chosen.in_force(at),
+        "valid_from": when(chosen.valid_from),
+        "valid_until": when(chosen.valid_until),
+        "accepted_until": when(chosen.accepted_until),
+        "reviewed_by": chosen.reviewed_by,
+        "reviewed_at": when(chosen.reviewed_at),
+        "to_review": sorted(chosen.to_review),
         "pcrs": {bank.label: sorted(values) for bank, values in chosen.pcrs.items()},
         "events": len(chosen.events),
     }
 
 
-def _tell(chosen: ReferenceSet, did: str, *, as_json: bool) -> None:
+def _tell(
+    chosen: ReferenceSet, did: str, *, before: ReferenceSet | None = None, as_json: bool
+) -> None:
+    """Say what was done, and how the set differs from the version before it."""
+    at = SystemClock().now()
     if as_json:
-        output.say_json(_document(chosen))
-    else:
-        output.say(f"{did} {chosen.id}: {chosen.description}")
+        output.say_json(_document(chosen, at))
+        return
+    output.say(f"{did} {chosen.id}: {chosen.description}")
+    if before is not None:
+        lines = differences(before, chosen)
+        output.say(f"against {before.id}:" if lines else f"accepts the same as {before.id}")
+        for line in lines:
+            output.say(line)
+    if chosen.to_review:
+        output.say(
+            f"not reviewed yet: PCR {_listed(chosen.to_review)}. Look at it with: verifier "
+            f"reference-values show {chosen.name!r}; then: review {chosen.name!r} --by WHO"
+        )
+
+
+def _until(text: str, at: datetime) -> datetime | None:
+    return parse_moment(text, at) if text else None
+
+
+def _listed(pcrs: frozenset[int]) -> str:
+    return ", ".join(str(pcr) for pcr in sorted(pcrs))
 
 
 @reference_values.command()
@@ -53,6 +105,7 @@ def learn(
     name: Annotated[str, typer.Option(help="Name of the set; an existing one is replaced.")],
     device: Annotated[str, typer.Option(help="Learn from this device's last evidence.")] = "",
     eventlog: Annotated[Path | None, typer.Option(help="Learn from a firmware log.")] = None,
+    keep_old_until: KeepOld = "",
     as_json: Json = False,
 ) -> None:
     """Learn a set from a device that is known to be good, or from a firmware log."""
@@ -61,22 +114,76 @@ def learn(
             RefusalCode.REQUEST_INVALID, "give either --device ID or --eventlog FILE"
         )
     service, at = _service(), SystemClock().now()
+    until, before = _until(keep_old_until, at), service.newest(name)
     if eventlog is not None:
         content = read_bounded(eventlog, MAX_FIRMWARE_LOG_BYTES)
-        chosen = service.learn_log(content, name, at)
+        chosen = service.learn_log(content, name, at, until)
     else:
-        chosen = service.learn_device(device, name, at)
-    _tell(chosen, "learnt", as_json=as_json)
+        chosen = service.learn_device(device, name, at, until)
+    _tell(chosen, "learnt", before=before, as_json=as_json)
+
+
+@reference_values.command("from-log")
+def from_log(
+    file: Annotated[Path, typer.Argument(help="Firmware log, e.g. of a support RIM.")],
+    *,
+    name: Annotated[str, typer.Option(help="Name of the set.")],
+    keep_old_until: KeepOld = "",
+    as_json: Json = False,
+) -> None:
+    """Compute a set from an event log: the values that its events lead to."""
+    service, at = _service(), SystemClock().now()
+    content, before = read_bounded(file, MAX_FIRMWARE_LOG_BYTES), service.newest(name)
+    chosen = service.learn_log(content, name, at, _until(keep_old_until, at))
+    _tell(chosen, "computed", before=before, as_json=as_json)
 
 
 @reference_values.command("import")
 def import_set(
-    file: Annotated[Path, typer.Argument(help="TOML file.")], *, as_json: Json = False
+    file: Annotated[Path, typer.Argument(help="TOML file, or CoRIM (CBOR).")],
+    *,
+    keep_old_until: KeepOld = "",
+    signer: Annotated[
+        Path | None, typer.Option(help="CoRIM: PEM key or certificate that must have signed it.")
+    ] = None,
+    unsigned: Annotated[bool, typer.Option(help="CoRIM: take one that nobody signed.")] = False,
+    profile: Annotated[
+        list[str] | None, typer.Option(help="CoRIM: a profile that changes nothing.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="CoRIM: the set's name.")] = "",
+    as_json: Json = False,
 ) -> None:
-    """Import a set; one of the same name is replaced."""
-    chosen = load_reference_set(read_text(file), str(file))
-    _service().put(chosen)
-    _tell(chosen, "imported", as_json=as_json)
+    """Import a set; one of the same name is replaced, or kept for a while."""
+    service, at = _service(), SystemClock().now()
+    until, content = _until(keep_old_until, at), read_bounded(file, _MAX_FILE_BYTES)
+    if not is_corim(content):
+        if signer is not None or unsigned or profile or name:
+            raise RequestRefused(
+                RefusalCode.REQUEST_INVALID, f"{file} is no CoRIM; its options do not apply"
+            )
+        chosen = load_reference_set(_text(content, file), str(file))
+        before = service.newest(chosen.name)
+        service.put(chosen, keep_older_until=until)
+        _tell(chosen, "imported", before=before, as_json=as_json)
+        return
+    terms = CorimTerms(
+        signer=(str(signer), read_text(signer)) if signer is not None else None,
+        unsigned=unsigned,
+        profiles=frozenset(profile or ()),
+        name=name,
+    )
+    found = _corims().read(content[: MAX_CORIM_BYTES + 1], terms, at)
+    for notice in found.notices:
+        print(f"note: {notice}", file=sys.stderr)
+    if not found.signer:
+        print("WARNING: nobody signed this CoRIM; you alone vouch for it", file=sys.stderr)
+    older = [service.newest(one.name) for one in found.sets]
+    service.put(*found.sets, keep_older_until=until)
+    if as_json:
+        output.say_json([_document(one, at) for one in found.sets])
+        return
+    for one, earlier in zip(found.sets, older, strict=True):
+        _tell(one, "imported", before=earlier, as_json=False)
 
 
 @reference_values.command()
@@ -87,18 +194,91 @@ def export(name: Name) -> None:
 
 @reference_values.command("list")
 def list_sets(*, as_json: Json = False) -> None:
-    """List the sets."""
-    found = _service().names()
+    """List the sets, every version of them."""
+    found, at = _service().names(), SystemClock().now()
     if as_json:
-        output.say_json([_document(chosen) for chosen in found])
+        output.say_json([_document(chosen, at) for chosen in found])
         return
-    rows = [(one.name, one.version, moment(one.created), one.description) for one in found]
-    output.say_table(("name", "version", "created", "description"), rows)
+    rows = [
+        (one.name, one.version, _state(one, at), moment(one.created), one.description)
+        for one in found
+    ]
+    output.say_table(("name", "version", "state", "created", "description"), rows)
+
+
+def _state(chosen: ReferenceSet, at: datetime) -> str:
+    if chosen.valid_from is not None and at < chosen.valid_from:
+        return f"from {moment(chosen.valid_from)}"
+    if not chosen.in_force(at):
+        return "ended"
+    until = f" until {moment(chosen.ends)}" if chosen.ends is not None else ""
+    return f"{'in force' if chosen.reviewed else 'not reviewed'}{until}"
+
+
+@reference_values.command()
+def show(name: Name, *, as_json: Json = False) -> None:
+    """Show a set: its time, its review, its values and events, and what is new in it."""
+    service, at = _service(), SystemClock().now()
+    chosen = service.named(name)
+    if as_json:
+        output.say_json(_document(chosen, at))
+        return
+    output.say(f"{chosen.id}: {_state(chosen, at)}; {chosen.description}")
+    if chosen.reviewed_by and chosen.reviewed_at is not None:
+        output.say(f"reviewed by {chosen.reviewed_by} at {moment(chosen.reviewed_at)}")
+    earlier = service.earlier(chosen)
+    if earlier is not None:
+        lines = differences(earlier, chosen)
+        output.say(f"against {earlier.id}:" if lines else f"accepts the same as {earlier.id}")
+        for line in lines:
+            output.say(line)
+        output.say("")
+    for bank, values in sorted(chosen.pcrs.items()):
+        for index, accepted in sorted(values.items()):
+            mark = "  (to review)" if index in chosen.to_review else ""
+            shown = " or ".join(value.hex() for value in sorted(accepted))
+            output.say(f"PCR {index} ({bank.label}): {shown}{mark}")
+    for index, digest in sorted(chosen.events):
+        output.say(f"PCR {index} event {digest.hex()} {chosen.labels.get((index, digest), '')}")
+
+
+@reference_values.command()
+def diff(
+    older: Annotated[str, typer.Argument(help="NAME or NAME/VERSION.")],
+    newer: Annotated[str, typer.Argument(help="NAME or NAME/VERSION.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say in words what differs between two sets; exit 1 if anything does."""
+    service = _service()
+    lines = differences(service.named(older), service.named(newer))
+    if as_json:
+        output.say_json(list(lines))
+    else:
+        for line in lines:
+            output.say(line)
+        if not lines:
+            output.say("both accept the same")
+    raise typer.Exit(int(bool(lines)))
+
+
+@reference_values.command()
+def review(
+    name: Name,
+    *,
+    by: Annotated[str, typer.Option(help="Who has looked at it.")],
+    pcr: Annotated[list[int] | None, typer.Option(help="Only this PCR; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Note that a person has looked at what was learnt and found it right."""
+    service = _service()
+    chosen = service.review(name, by, SystemClock().now(), frozenset(pcr) if pcr else None)
+    _tell(chosen, f"reviewed by {chosen.reviewed_by}:", as_json=as_json)
 
 
 @reference_values.command()
 def remove(name: Name, *, as_json: Json = False) -> None:
-    """Remove a set; devices that matched it will match nothing."""
+    """Remove a set with all its versions; devices that matched it will match nothing."""
     _service().remove(name)
     if as_json:
         output.say_json({"name": name, "removed": True})
@@ -128,7 +308,11 @@ def read_text(path: Path) -> str:
     Raises:
         RequestRefused: If it cannot be read, is larger, or is not UTF-8.
     """
+    return _text(read_bounded(path, _MAX_FILE_BYTES), path)
+
+
+def _text(content: bytes, path: Path) -> str:
     try:
-        return read_bounded(path, 8 * 1024 * 1024).decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         raise RequestRefused(RefusalCode.REQUEST_INVALID, f"{path} is not UTF-8 text") from error

@@ -103,13 +103,9 @@ AiBomLoader = Callable[[str, str, Mapping[str, str]], AiBom]
 """(stored document, origin, providers' PEM texts by name) to an AIBOM; raises AttestationError."""
 
 
-def runtime_policy_of(text: str, origin: str) -> RuntimePolicy:
-    """Compile a runtime policy; none loads yet."""
-    raise MalformedInput(RefusalCode.RUNTIME_POLICY_INVALID, f"{origin}: no loader yet")
-
-
 def aibom_of(text: str, origin: str, providers: Mapping[str, str]) -> AiBom:
     """Compile an AIBOM; none loads yet."""
+    del text, providers
     raise MalformedInput(RefusalCode.AIBOM_MALFORMED, f"{origin}: no loader yet")
 
 

@@ -29,6 +29,7 @@ from verifier.reference_values.model import (
     library_at,
 )
 from verifier.reference_values.runtime_policy import RuntimePolicy
+from verifier.reference_values.runtime_policy_file import load_runtime_policy
 from verifier.services.reference_documents import (
     MAX_NAME_CHARS,
     AiBomLoader,
@@ -36,7 +37,6 @@ from verifier.services.reference_documents import (
     LeftOut,
     RuntimePolicyLoader,
     aibom_of,
-    runtime_policy_of,
 )
 from verifier.telemetry import logger
 
@@ -51,18 +51,18 @@ class ReferenceShelf:
 
     Args:
         store: Where reference sets and documents are.
-        load_runtime_policy: Compiles a runtime policy.
-        load_aibom: Compiles an AIBOM with its providers.
+        runtime_policy: Compiles a runtime policy.
+        aibom: Compiles an AIBOM with its providers.
     """
 
     def __init__(
         self,
         store: DeviceReader,
-        load_runtime_policy: RuntimePolicyLoader = runtime_policy_of,
-        load_aibom: AiBomLoader = aibom_of,
+        runtime_policy: RuntimePolicyLoader = load_runtime_policy,
+        aibom: AiBomLoader = aibom_of,
     ) -> None:
         self._store = store
-        self._documents = DocumentShelf(store, load_runtime_policy, load_aibom)
+        self._documents = DocumentShelf(store, runtime_policy, aibom)
         self._revision = -1
         self._looked: datetime | None = None
         self._known = _Known()
@@ -153,39 +153,43 @@ class ReferenceValues:
                 return other
         return None
 
-    def put(self, chosen: ReferenceSet, keep_older_until: datetime | None = None) -> None:
-        """Add a set, or replace those of the same name.
+    def newest(self, name: str) -> ReferenceSet | None:
+        """Return the newest version of a set, if there is one."""
+        return next(iter(self._versions(name)), None)
+
+    def as_next(self, chosen: ReferenceSet) -> ReferenceSet:
+        """Return a set with the version after the newest one of its name."""
+        older = self.newest(chosen.name)
+        return replace(chosen, version=older.version + 1 if older else 1)
+
+    def put(self, *chosen: ReferenceSet, keep_older_until: datetime | None = None) -> None:
+        """Add sets, or replace those of the same names; all or none.
 
         Args:
-            chosen: The set.
-            keep_older_until: Earlier versions of it are accepted beside it until then; without,
-                they are replaced at once.
+            chosen: The sets.
+            keep_older_until: Earlier versions of them are accepted beside them until then;
+                without, they are replaced at once.
 
         Raises:
-            RequestRefused: If its version is not above those to be kept, the name is too long, or
-                there is no room for another set.
+            RequestRefused: If a version is not above those to be kept, a name is too long, or
+                there is no room for more sets.
         """
-        if len(chosen.name) > MAX_NAME_CHARS:
+        stored = self._store.reference_sets().sets
+        older = {one.name: [two for two in stored if two.name == one.name] for one in chosen}
+        for one in chosen:
+            _check_newer(one, older[one.name] if keep_older_until is not None else [])
+        gone = sum(map(len, older.values())) if keep_older_until is None else 0
+        if len(stored) - gone + len(chosen) > MAX_SETS:
             raise RequestRefused(
-                RefusalCode.REQUEST_INVALID, f"a name has at most {MAX_NAME_CHARS} characters"
-            )
-        older = self._versions(chosen.name)
-        kept = older if keep_older_until is not None else ()
-        if any(other.version >= chosen.version for other in kept):
-            raise RequestRefused(
-                RefusalCode.CONFLICT,
-                f"{chosen.id} is not newer than {older[0].id}: earlier versions can only be kept "
-                f"beside a later one. Give it version {older[0].version + 1}",
-            )
-        if len(self._store.reference_sets().sets) - len(older) + len(kept) >= MAX_SETS:
-            raise RequestRefused(
-                RefusalCode.TOO_MANY, f"there are {MAX_SETS} reference sets; remove some first"
+                RefusalCode.TOO_MANY, f"there is room for {MAX_SETS} sets; remove some first"
             )
         with self._store.work() as work:
-            work.remove_reference_set(chosen.name)
-            for other in kept:
-                work.put_reference_set(_accepted_until(other, keep_older_until))
-            work.put_reference_set(chosen)
+            for one in chosen:
+                work.remove_reference_set(one.name)
+            for one in chosen:
+                for other in older[one.name] if keep_older_until is not None else ():
+                    work.put_reference_set(_accepted_until(other, keep_older_until))
+                work.put_reference_set(one)
 
     def review(
         self, name: str, by: str, at: datetime, pcrs: frozenset[int] | None = None
@@ -276,18 +280,18 @@ class ReferenceValues:
         judged = judge_log(log.content, self._banks()) if log and log.content else None
         if not values and judged is not None:
             values = judged.replayed.pcrs
-        older = self._versions(name)
+        older = self.newest(name)
         chosen = learn(
             name,
             judged.replayed if judged else None,
             values,
             self._policy.selections,
             at,
-            version=older[0].version + 1 if older else 1,
-            older=older[0] if older else None,
+            version=older.version + 1 if older else 1,
+            older=older,
             description=f"learnt from device {device}",
         )
-        self.put(chosen, keep_older_until)
+        self.put(chosen, keep_older_until=keep_older_until)
         return chosen
 
     def learn_log(
@@ -311,22 +315,36 @@ class ReferenceValues:
         judged = judge_log(content, self._banks())
         for problem in judged.missing_banks.values():
             raise VerificationError(problem.code, problem.reason)
-        older = self._versions(name)
+        older = self.newest(name)
         chosen = learn(
             name,
             judged.replayed,
             judged.replayed.pcrs,
             self._policy.selections,
             at,
-            version=older[0].version + 1 if older else 1,
-            older=older[0] if older else None,
+            version=older.version + 1 if older else 1,
+            older=older,
             description=f"learnt from the firmware log {hashlib.sha256(content).hexdigest()}",
         )
-        self.put(chosen, keep_older_until)
+        self.put(chosen, keep_older_until=keep_older_until)
         return chosen
 
     def _banks(self) -> tuple[HashAlgorithm, ...]:
         return tuple(selection.bank for selection in self._policy.selections)
+
+
+def _check_newer(chosen: ReferenceSet, kept: Sequence[ReferenceSet]) -> None:
+    if len(chosen.name) > MAX_NAME_CHARS:
+        raise RequestRefused(
+            RefusalCode.REQUEST_INVALID, f"a name has at most {MAX_NAME_CHARS} characters"
+        )
+    newest = max((other.version for other in kept), default=0)
+    if newest >= chosen.version:
+        raise RequestRefused(
+            RefusalCode.CONFLICT,
+            f"{chosen.id} is not newer than {chosen.name}/{newest}: earlier versions can only be "
+            f"kept beside a later one. Give it version {newest + 1}",
+        )
 
 
 def _accepted_until(older: ReferenceSet, until: datetime | None) -> ReferenceSet:
