@@ -15,7 +15,7 @@ from typing import Final
 
 from bench.measure import Bench, Unable
 
-GROUPS: Final = ("crypto", "logs", "appraisal", "decisions", "tpm", "service", "daemon")
+GROUPS: Final = ("crypto", "logs", "ima", "appraisal", "decisions", "tpm", "service", "daemon")
 
 
 def load(groups: Iterable[str] = GROUPS) -> list[Bench]:
