@@ -80,7 +80,7 @@ def parse_loader_line(content: bytes) -> LoaderLine | None:
     short = len(content) % 2 == 1
     whole = content + b"\0" if short else content
     text16 = utf16_text(whole) if len(whole) > 1 else None
-    if not text16 or content[1]:
+    if not text16 or content[1:2] != b"\0":
         return None
     return LoaderLine(LineKind.COMMAND_LINE, text16, whole, whole, one_byte_short=short)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 from cryptography import x509
@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 
 from attestation.uefi.subject import subject_of
 
-DAY = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+DAY = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 def certificate(*attributes: x509.NameAttribute[str]) -> bytes:
