@@ -74,6 +74,10 @@ class ImaKernel:
     def measure(self, name: bytes, digest: bytes) -> None:
         """Measure a file: list first, PCR second."""
         self.list_only(name, digest)
+        self.extend_only(name, digest)
+
+    def extend_only(self, name: bytes, digest: bytes) -> None:
+        """Extend what is listed already."""
         data = ng_data(name, digest)
         self._extend(PCR, {bank: bank.digest(data) for bank in self._banks})
 
