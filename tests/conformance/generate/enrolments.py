@@ -283,8 +283,18 @@ def _attributes() -> list[Json]:
     told = {
         "iak-unrestricted": (KeyRole.IAK, IDEVID_ATTRIBUTES, "ak-not-restricted", "N8 N18"),
         "iak-duplicable": (KeyRole.IAK, IAK_ATTRIBUTES & ~2, "ak-attributes-wrong", "N18"),
-        "idevid-duplicable": (KeyRole.IDEVID, IDEVID_ATTRIBUTES & ~2, "key-attributes-wrong", "N18"),
-        "ldevid-duplicable": (KeyRole.LDEVID, LDEVID_ATTRIBUTES & ~2, "key-attributes-wrong", "N18"),
+        "idevid-duplicable": (
+            KeyRole.IDEVID,
+            IDEVID_ATTRIBUTES & ~2,
+            "key-attributes-wrong",
+            "N18",
+        ),
+        "ldevid-duplicable": (
+            KeyRole.LDEVID,
+            LDEVID_ATTRIBUTES & ~2,
+            "key-attributes-wrong",
+            "N18",
+        ),
     }
     made = []
     for name, (role, attributes, code, anchors) in told.items():

@@ -163,7 +163,9 @@ def _selections() -> list[Json]:
             "A quote over no PCR at all is refused",
             "pcr-selection-wrong",
             "An empty selection has a constant digest, whatever the machine runs (CVE-2022-0317).",
-            lies=Lies(selections=(dataclasses.replace(parse_selection("sha256:0")[0], indices=()),)),
+            lies=Lies(
+                selections=(dataclasses.replace(parse_selection("sha256:0")[0], indices=()),)
+            ),
             importance="critical",
         )
     )
@@ -350,9 +352,7 @@ def _signatures() -> list[Json]:
     sha1 = bytearray(honest.signature)
     sha1[2:4] = pack(">H", HashAlgorithm.SHA1)
     rsa = pack(">HHH", 0x14, SHA256, 256) + seed("no RSA signature at all", 256)
-    other_hash = dataclasses.replace(
-        device().keys[KeyRole.IAK], scheme_hash=HashAlgorithm.SHA384
-    )
+    other_hash = dataclasses.replace(device().keys[KeyRole.IAK], scheme_hash=HashAlgorithm.SHA384)
     why = "The signature's scheme is the attacker's to write; only the key's own counts."
     return [
         refused(

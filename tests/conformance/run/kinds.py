@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tests.conformance.cases import Case
-from tests.conformance.run import enrolments, logs, quotes, sequences
+from tests.conformance.run import enrolments, logs, manufacture, quotes, sequences, site
 from tests.conformance.run.outcome import Outcome, attempt
 
 RUNNERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Outcome]]] = {
@@ -14,6 +14,8 @@ RUNNERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Outcome]]] = {
     "firmware-log": logs.run,
     "evidence-sequence": sequences.run,
     "enrolment": enrolments.run,
+    "tcg-csr": manufacture.run,
+    "http": site.run,
 }
 """Kind to runner."""
 

@@ -28,8 +28,8 @@ _NONCE = Nonce(b"the nonce of this case, 32 bytes")
 def device() -> FixedTpm:
     """The device that quotes."""
     tpm = FixedTpm()
-    tpm._banks = tuple(HashAlgorithm)  # noqa: SLF001 - all banks are allocated
-    tpm._clear_pcrs()  # noqa: SLF001
+    tpm._banks = tuple(HashAlgorithm)
+    tpm._clear_pcrs()
     return tpm
 
 

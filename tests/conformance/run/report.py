@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
 from collections.abc import Sequence
 
 from tests.conformance.cases import Case, load
+from tests.conformance.run import site
 from tests.conformance.run.kinds import faults, run_case
 
 
@@ -44,7 +47,11 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [name for name in given.ids if name not in cases]
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}")
-    lines = [judge(cases[name]) for name in given.ids or cases]
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # the service's own log lines
+            lines = [judge(cases[name]) for name in given.ids or cases]
+    finally:
+        site.close()
     failed = [line for line in lines if not line["as_expected"]]
     if given.json:
         print(json.dumps({"cases": lines, "failed": len(failed)}, indent=1))  # noqa: T201
