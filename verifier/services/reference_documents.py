@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from attestation.errors import AttestationError, MalformedInput
+from attestation.errors import AttestationError
 from attestation.refusals import RefusalCode
 from verifier.errors import NotFound, RequestRefused
 from verifier.ports import DeviceReader, DocumentKind, ReferenceDocument, Store
@@ -101,12 +101,6 @@ RuntimePolicyLoader = Callable[[str, str], RuntimePolicy]
 
 AiBomLoader = Callable[[str, str, Mapping[str, str]], AiBom]
 """(stored document, origin, providers' PEM texts by name) to an AIBOM; raises AttestationError."""
-
-
-def aibom_of(text: str, origin: str, providers: Mapping[str, str]) -> AiBom:
-    """Compile an AIBOM; none loads yet."""
-    del text, providers
-    raise MalformedInput(RefusalCode.AIBOM_MALFORMED, f"{origin}: no loader yet")
 
 
 Compiled = TypeVar("Compiled")

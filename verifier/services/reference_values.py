@@ -19,7 +19,7 @@ from verifier.appraisal.policy import AppraisalPolicy
 from verifier.appraisal.replay_cache import judge_log
 from verifier.errors import NotFound, RequestRefused
 from verifier.ports import DeviceReader, Store
-from verifier.reference_values.aibom import AiBom
+from verifier.reference_values.aibom import AiBom, load_aibom
 from verifier.reference_values.golden import learn
 from verifier.reference_values.model import (
     MAX_SETS,
@@ -36,7 +36,6 @@ from verifier.services.reference_documents import (
     DocumentShelf,
     LeftOut,
     RuntimePolicyLoader,
-    aibom_of,
 )
 from verifier.telemetry import logger
 
@@ -59,7 +58,7 @@ class ReferenceShelf:
         self,
         store: DeviceReader,
         runtime_policy: RuntimePolicyLoader = load_runtime_policy,
-        aibom: AiBomLoader = aibom_of,
+        aibom: AiBomLoader = load_aibom,
     ) -> None:
         self._store = store
         self._documents = DocumentShelf(store, runtime_policy, aibom)
