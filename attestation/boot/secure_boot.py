@@ -70,11 +70,12 @@ def read_config_variable(draft: Draft, event: MeasuredEvent, digest: bytes) -> N
     if event.pcr == SECURE_BOOT_PCR and SECURE_BOOT_PCR in draft.separated:
         draft.trouble(event, f"variable {variable.name} is measured after the separator")
         return
-    before = draft.seen.setdefault(key, variable.data)
-    if before is not variable.data:
+    before = draft.seen.get(key)
+    if before is not None:
         if event.pcr == SECURE_BOOT_PCR or before != variable.data:
             draft.trouble(event, f"variable {variable.name} is measured a second time")
         return
+    draft.seen[key] = variable.data
     try:
         _believe(draft, event, variable, key)
     except InputError as error:
