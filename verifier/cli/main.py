@@ -11,6 +11,7 @@ import typer
 
 from attestation.errors import AttestationError
 from verifier.cli import (
+    aibom,
     check,
     corim_signers,
     devices,
@@ -37,6 +38,7 @@ app = typer.Typer(
     help="Judges TPM evidence, signs results, decides, and tells whoever must know.",
 )
 app.add_typer(devices.devices, name="devices")
+app.add_typer(aibom.aibom, name="aibom")
 app.add_typer(policy.policy, name="policy")
 app.add_typer(reference_values, name="reference-values")
 reference_values.add_typer(corim_signers.signer, name="signer")
