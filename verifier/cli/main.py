@@ -15,6 +15,7 @@ from verifier.cli import (
     check,
     corim_signers,
     devices,
+    dry_run,
     ek,
     explain,
     keys,
@@ -26,6 +27,7 @@ from verifier.cli import (
 from verifier.cli.context import ConfigChoice, Json
 from verifier.cli.failures import failure
 from verifier.cli.reference_values import reference_values
+from verifier.cli.runtime_policy import runtime_policy
 from verifier.cli.service_certificate import service
 from verifier.errors import ServiceError
 from verifier.sources import version
@@ -41,7 +43,11 @@ app.add_typer(devices.devices, name="devices")
 app.add_typer(aibom.aibom, name="aibom")
 app.add_typer(policy.policy, name="policy")
 app.add_typer(reference_values, name="reference-values")
+app.add_typer(runtime_policy, name="runtime-policy")
 reference_values.add_typer(corim_signers.signer, name="signer")
+reference_values.command("dry-run")(dry_run.reference_values_dry_run)
+policy.policy.command("dry-run")(dry_run.policy_dry_run)
+runtime_policy.command("dry-run")(dry_run.runtime_policy_dry_run)
 keys.keys.command("service")(service)
 app.add_typer(keys.token, name="token")
 app.add_typer(keys.keys, name="keys")

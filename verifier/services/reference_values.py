@@ -173,22 +173,50 @@ class ReferenceValues:
             RequestRefused: If a version is not above those to be kept, a name is too long, or
                 there is no room for more sets.
         """
-        stored = self._store.reference_sets().sets
-        older = {one.name: [two for two in stored if two.name == one.name] for one in chosen}
-        for one in chosen:
-            _check_newer(one, older[one.name] if keep_older_until is not None else [])
-        gone = sum(map(len, older.values())) if keep_older_until is None else 0
-        if len(stored) - gone + len(chosen) > MAX_SETS:
-            raise RequestRefused(
-                RefusalCode.TOO_MANY, f"there is room for {MAX_SETS} sets; remove some first"
-            )
+        changed = self._changed(chosen, keep_older_until)
         with self._store.work() as work:
             for one in chosen:
                 work.remove_reference_set(one.name)
-            for one in chosen:
-                for other in older[one.name] if keep_older_until is not None else ():
-                    work.put_reference_set(_accepted_until(other, keep_older_until))
+            for one in changed:
                 work.put_reference_set(one)
+
+    def with_these(
+        self, *chosen: ReferenceSet, keep_older_until: datetime | None = None
+    ) -> tuple[ReferenceSet, ...]:
+        """Return all sets as they would be after :meth:`put`, which raises the same."""
+        names = {one.name for one in chosen}
+        others = [one for one in self._store.reference_sets().sets if one.name not in names]
+        return _in_order([*others, *self._changed(chosen, keep_older_until)])
+
+    def without(self, name: str) -> tuple[ReferenceSet, ...]:
+        """Return all sets as they would be after :meth:`remove`.
+
+        Raises:
+            NotFound: If there is none of that name.
+        """
+        sets = self._store.reference_sets().sets
+        left = tuple(one for one in sets if one.name != name)
+        if len(left) == len(sets):
+            left = tuple(one for one in sets if one.id != name)
+        if len(left) == len(sets):
+            raise _no_set(name)
+        return left
+
+    def _changed(
+        self, chosen: Sequence[ReferenceSet], keep_older_until: datetime | None
+    ) -> list[ReferenceSet]:
+        """Return every version of the chosen sets' names as it is to be."""
+        stored = self._store.reference_sets().sets
+        names = {one.name for one in chosen}
+        older = [one for one in stored if one.name in names]
+        kept = older if keep_older_until is not None else []
+        for one in chosen:
+            _check_newer(one, [other for other in kept if other.name == one.name])
+        if len(stored) - len(older) + len(kept) + len(chosen) > MAX_SETS:
+            raise RequestRefused(
+                RefusalCode.TOO_MANY, f"there is room for {MAX_SETS} sets; remove some first"
+            )
+        return [*(_accepted_until(other, keep_older_until) for other in kept), *chosen]
 
     def review(
         self, name: str, by: str, at: datetime, pcrs: frozenset[int] | None = None
@@ -350,6 +378,11 @@ def _accepted_until(older: ReferenceSet, until: datetime | None) -> ReferenceSet
     """Return an earlier version with its last day; a nearer one that it has stays."""
     ends = [end for end in (older.accepted_until, until) if end is not None]
     return replace(older, accepted_until=min(ends))
+
+
+def _in_order(sets: Sequence[ReferenceSet]) -> tuple[ReferenceSet, ...]:
+    """Return sets as the store gives them: by name, the newest version first."""
+    return tuple(sorted(sets, key=lambda one: (one.name, -one.version)))
 
 
 def _no_set(name: str) -> NotFound:
