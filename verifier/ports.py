@@ -153,6 +153,7 @@ class Judgement:
         firmware_log: (SHA-256, bytes) of a log to remember; None keeps nothing.
         progress: How far the IMA list is proven now; None keeps what was known (nothing new was
             proven).
+        progress_before: How far it was proven before: what the evidence goes on from.
     """
 
     result: StoredResult
@@ -161,6 +162,7 @@ class Judgement:
     evidence: bytes
     firmware_log: tuple[bytes, bytes] | None = None
     progress: RuntimeProgress | None = None
+    progress_before: RuntimeProgress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +252,13 @@ class DeviceReader(Protocol):
 
     def last_evidence(self, device: DeviceId) -> bytes | None:
         """Return the last evidence message of a device."""
+        ...
+
+    def progress_before(self, device: DeviceId) -> RuntimeProgress | None:
+        """Return how far a device's IMA list was proven when its last evidence came.
+
+        An evidence holds only what was new: it can be judged again only from there.
+        """
         ...
 
     def firmware_log(self, sha256: bytes) -> bytes | None:

@@ -246,6 +246,7 @@ class Attest:
             evidence=draft.message,
             firmware_log=draft.new_log,
             progress=result.progress if result.progress != known else None,
+            progress_before=known,
         )
 
     def submit(self, draft: Draft) -> Future[Judgement | None]:

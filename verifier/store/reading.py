@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, and_, func, select
 
 from attestation.errors import InputError
 from attestation.identity import DeviceId
+from attestation.logs.ima.progress import RuntimeProgress
 from verifier.ports import (
     AccessToken,
     DeviceRecord,
@@ -21,6 +22,7 @@ from verifier.ports import (
 from verifier.reference_values.model import ReferenceSet
 from verifier.store import rows
 from verifier.store.engine import store_errors
+from verifier.store.progress_rows import decode_progress
 from verifier.store.reference_rows import document_from, reference_set_from
 from verifier.store.tables import (
     certificates,
@@ -114,6 +116,12 @@ class Reading:
         with self._open() as connection:
             message = connection.execute(query).scalar()
         return bytes(message) if message is not None else None
+
+    def progress_before(self, device: DeviceId) -> RuntimeProgress | None:
+        """Return how far the IMA list was proven when the last evidence came."""
+        query = select(evidence.c.progress).where(evidence.c.device_id == device)
+        with self._open() as connection:
+            return decode_progress(connection.execute(query).scalar())
 
     def firmware_log(self, sha256: bytes) -> bytes | None:
         """Return a firmware log that was seen before."""

@@ -177,6 +177,16 @@ def mark_columns(judgement: Judgement) -> Columns:
     }
 
 
+def evidence_columns(judgement: Judgement) -> Columns:
+    """Return what a judgement changes in its device's evidence; ``b_device`` is for the WHERE."""
+    before = judgement.progress_before
+    return {
+        "b_device": judgement.result.device,
+        "b_message": judgement.evidence,
+        "b_progress": encode_progress(before) if before is not None else None,
+    }
+
+
 def progress_columns(judgements: Sequence[Judgement]) -> list[Columns]:
     """Return the columns of those judgements that proved more of an IMA list."""
     return [

@@ -103,6 +103,7 @@ evidence: Final = Table(
     metadata,
     Column("device_id", ForeignKey("devices.device_id"), primary_key=True),
     Column("message", LargeBinary, nullable=False),
+    Column("progress", Text),
 )
 
 firmware_logs: Final = Table(

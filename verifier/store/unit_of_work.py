@@ -65,7 +65,7 @@ _INSERT_OUTBOX = insert(outbox)
 _KEEP_EVIDENCE = (
     update(evidence)
     .where(evidence.c.device_id == bindparam("b_device"))
-    .values(message=bindparam("b_message"))
+    .values(message=bindparam("b_message"), progress=bindparam("b_progress"))
 )
 
 
@@ -240,10 +240,7 @@ class Work:
         if progress := rows.progress_columns(taken):
             connection.execute(_PROGRESS, progress)
         connection.execute(_INSERT_RESULTS, [rows.result_columns(item.result) for item in taken])
-        connection.execute(
-            _KEEP_EVIDENCE,
-            [{"b_device": item.result.device, "b_message": item.evidence} for item in taken],
-        )
+        connection.execute(_KEEP_EVIDENCE, [rows.evidence_columns(item) for item in taken])
         logs = {
             item.firmware_log[0]: {
                 "sha256": item.firmware_log[0],

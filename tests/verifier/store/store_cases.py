@@ -139,6 +139,18 @@ class StoreCases:
 
         assert again.enrolment.progress is None
 
+    def test_last_evidence_is_kept_with_what_it_goes_on_from(self, store: SqlStore) -> None:
+        enrol(store, a_device())
+        assert store.progress_before(NAME) is None
+        assert store.progress_before(DeviceId("nobody")) is None
+
+        going_on = replace(a_judgement(progress=a_progress(9)), progress_before=a_progress(5))
+        store.record([going_on])
+        assert store.progress_before(NAME) == a_progress(5)
+
+        store.record([a_judgement(seq=2, based_on=2)])
+        assert store.progress_before(NAME) is None
+
     def test_judgement_of_a_row_that_moved_on_is_refused_whole(self, store: SqlStore) -> None:
         enrol(store, a_device())
         enrol(store, a_device("sn-0002"))

@@ -1,4 +1,4 @@
-"""How far each device's IMA list is proven."""
+"""How far each device's IMA list is proven, and was when its last evidence came."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; the devices that are there are asked for their lists anew."""
-    op.add_column("devices", sa.Column("progress", sa.Text, nullable=True))
+    """Add the columns; the devices that are there are asked for their lists anew."""
+    for table in ("devices", "evidence"):
+        op.add_column(table, sa.Column("progress", sa.Text, nullable=True))
 
 
 def downgrade() -> None:
     """Forget it."""
-    with op.batch_alter_table("devices") as batch:
-        batch.drop_column("progress")
+    for table in ("devices", "evidence"):
+        with op.batch_alter_table(table) as batch:
+            batch.drop_column("progress")
