@@ -55,6 +55,11 @@ class Keyring:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    @property
+    def ids(self) -> frozenset[bytes]:
+        """The key ids by which its keys are named."""
+        return frozenset(self._by_id)
+
     def judge(self, file: ImaFile) -> Signed:
         """Verify a file's signature over its measured digest."""
         if not is_file_signature(file.signature):
