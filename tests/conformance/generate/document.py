@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from tests.conformance.generate import enrolments, freshness, http, logs, manufacture, quotes
+from tests.conformance.generate import boots, enrolments, freshness, http, logs, manufacture, quotes
 from tests.conformance.generate.model import Json
 
 VERSION: Final = 1
-_MODULES: Final = (quotes, logs, freshness, enrolments, manufacture, http)
+_MODULES: Final = (quotes, logs, boots, freshness, enrolments, manufacture, http)
 
 
 def cases() -> list[Json]:

@@ -86,8 +86,9 @@ def given(
     before = pieces(original(path))
     after = before if edit is None else pieces(original(path), edit)
     changes = patches_between(before, after) if patches is None else list(patches)
-    values = held or held_by(b"".join(after) if seen else original(path))
-    return {"log": file_blob(path, changes), "pcrs": pcrs(values), "policy": asked or policy()}
+    wanted = asked or policy()
+    values = held or held_by(b"".join(after) if seen else original(path), wanted["selection"])
+    return {"log": file_blob(path, changes), "pcrs": pcrs(values), "policy": wanted}
 
 
 def refused(

@@ -17,8 +17,11 @@ from attestation.result import Claim
 from attestation.tpm.public import parse_public_any
 from tests.conformance.cases import pcr_values
 from tests.conformance.generate.device import FixedMaker
+from verifier.appraisal.boot_file import boot_rules
+from verifier.appraisal.boot_rules import BootRules
 from verifier.appraisal.enrolment import Enrolment
 from verifier.appraisal.policy_model import AppraisalPolicy, Coverage, Match, PcrRule
+from verifier.appraisal.policy_table import Table
 from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.reference_values.model import ReferenceLibrary, ReferenceSet
 
@@ -59,8 +62,21 @@ def policy_of(given: Mapping[str, Any]) -> AppraisalPolicy:
         ),
         check_event_contents=given.get("event_contents", True),
         separators=given.get("separators", False),
+        boot=_boot_of(given["boot"]) if "boot" in given else None,
         nonce_ttl=timedelta(seconds=given.get("nonce_lifetime_s", 120)),
     )
+
+
+def _boot_of(asked: Mapping[str, Any]) -> BootRules:
+    """The boot rules that a case asks for; an event that cannot be read is always refused."""
+    table: dict[str, object] = {"unknown_events": 96}
+    if "secure_boot" in asked:
+        table["secure_boot"] = {"state": asked["secure_boot"], "otherwise": 96, "missing": 96}
+    if asked.get("exit_boot_services"):
+        table["exit_boot_services"] = {"otherwise": 96, "missing": 96}
+    if "dbx_entries" in asked:
+        table["dbx"] = {"entries": asked["dbx_entries"], "otherwise": 96, "missing": 96}
+    return boot_rules(Table("boot", table))
 
 
 def reference_of(given: Mapping[str, Any]) -> ReferenceLibrary:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from attestation.boot.facts import BootFacts, ImageKind
 from attestation.errors import AttestationError, InputError
 from attestation.result import AttestationResult, TrustTier, tier_of
 
@@ -57,7 +58,26 @@ def of_result(result: AttestationResult) -> Outcome:
         codes=frozenset(str(one.code) for one in accused),
         told=frozenset(str(one.code) for one in result.findings),
         pcrs=frozenset(one.pcr for one in accused if one.pcr is not None),
+        facts=() if result.boot is None else _facts(result.boot),
         detail="; ".join(result.reasons),
+    )
+
+
+def _facts(boot: BootFacts) -> tuple[tuple[str, object], ...]:
+    """The boot facts that a case may ask for."""
+    dbx = boot.databases.get("dbx")
+    return (
+        ("secure_boot", boot.secure_boot.value if boot.secure_boot else None),
+        ("exit_boot_services", boot.exit_boot_services.value if boot.exit_boot_services else None),
+        ("dbx_entries", dbx.value.entries if dbx else None),
+        (
+            "boot_applications",
+            [
+                fact.value.digest.hex()
+                for fact in boot.images
+                if fact.value.kind is ImageKind.APPLICATION
+            ],
+        ),
     )
 
 
