@@ -54,7 +54,7 @@ _FINGERPRINT_CHARS: Final = 12
 class _Invalid(Exception):
     """What is wrong, at which key, and how many lines below it."""
 
-    def __init__(self, key: str, reason: str, below: int = 0) -> None:
+    def __init__(self, key: str, reason: str, below: int | None = None) -> None:
         super().__init__(reason)
         self.key, self.reason, self.below = key, reason, below
 
@@ -84,9 +84,19 @@ def load_runtime_policy(text: str, origin: str) -> RuntimePolicy:
     try:
         return _policy(table, hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_CHARS])
     except _Invalid as error:
-        section, _, key = error.key.rpartition(".")
-        line = line_of(text, section, key) + error.below
-        raise _refused(f"{origin}, line {line}: {error.key}: {error.reason}") from error
+        raise _refused(
+            f"{origin}, line {_line(text, error)}: {error.key}: {error.reason}"
+        ) from error
+
+
+def _line(text: str, error: _Invalid) -> int:
+    """Return the line that is wrong; rows begin below their key where the quotes stand alone."""
+    section, _, key = error.key.rpartition(".")
+    line = line_of(text, section, key)
+    if error.below is None:
+        return line
+    opened = text.split("\n")[line - 1].rstrip().endswith(("'''", '"""'))
+    return line + error.below + opened
 
 
 def _policy(table: Mapping[str, object], fingerprint: str) -> RuntimePolicy:
