@@ -75,7 +75,7 @@ _TABLE: Final = (
         why="What PFP before 1.05 asked for, and most firmware does. The data is proven, the "
         "name (which Boot####) is not: boot entries are told, never used to admit anything.",
         source="TCG PC Client Platform Firmware Profile 1.04, 3.3.4, against 1.05, 10.4",
-        sample="immune-gmbh_guard-oss/bundle/h12ssl/eventlog",
+        sample="google_go-tpm-tools/gdc-host.bin",
     ),
     Quirk(
         name=QuirkName.SECURE_BOOT_EMPTY,

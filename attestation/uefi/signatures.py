@@ -18,7 +18,6 @@ _STRUCTURE: Final = "EFI_SIGNATURE_LIST"
 _LIST_HEADER: Final = Struct("<16sIII")
 _HASH_ENTRY: Final = Struct("16x32s")
 _SHA256_BYTES: Final = 32
-_DER_SEQUENCE: Final = 0x30
 _SUBJECTS_KEPT: Final = 1024
 
 
@@ -131,15 +130,14 @@ def parse_admission(vendor: bytes, data: bytes) -> Admission:
         MalformedInput: ``truncated`` if firmware's data is too short for an entry.
     """
     reader = Reader(data, "EFI_SIGNATURE_DATA")
-    if vendor == SHIM_LOCK and len(data) < GUID_BYTES:
-        return Admission(None, hashlib.sha256(data).digest(), "")
-    if vendor != SHIM_LOCK or data[0] != _DER_SEQUENCE:
+    shim = vendor == SHIM_LOCK
+    if not shim or (len(data) >= GUID_BYTES and certificate_subject(data) is None):
         reader.take(GUID_BYTES, "owner")
     entry = reader.rest()
     subject = certificate_subject(entry)
     if subject is not None:
         return Admission(entry, hashlib.sha256(entry).digest(), subject)
-    if len(entry) == _SHA256_BYTES and vendor != SHIM_LOCK:
+    if len(entry) == _SHA256_BYTES and not shim:
         return Admission(None, entry, "")
     return Admission(None, hashlib.sha256(data).digest(), "")
 
