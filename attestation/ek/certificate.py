@@ -121,7 +121,7 @@ class MakerCertificate:
     @property
     def is_self_issued(self) -> bool:
         """Whether subject and issuer are one name (RFC 5280, 3.2)."""
-        return self.subject.raw == self.issuer.raw
+        return self.subject.key == self.issuer.key
 
     @property
     def display_name(self) -> str:

@@ -1,11 +1,13 @@
 """Distinguished names and what an EK certificate says of its TPM.
 
 RFC 5280, 4.1.2.4; TCG EK Credential Profile for TPM 2.0 (2.5), 3.2.9 and 3.2.10. Names are
-compared by their bytes; the texts are for people, with everything unprintable replaced.
+compared by their ``key``: STMicroelectronics writes one name as UTF8String below and as
+PrintableString above. The texts are for people, with everything unprintable replaced.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,15 +50,17 @@ _VENDOR_ID_DIGITS: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Name:
-    """A distinguished name; two are the same when their bytes are.
+    """A distinguished name.
 
     Attributes:
         raw: DER as it stands in the certificate.
+        key: The name as RFC 5280, 7.1 compares it: string types, case and blanks do not count.
         attributes: (dotted OID, printable text) in order.
         sets_ordered: Whether every SET OF is in DER order (X.690, 11.6).
     """
 
     raw: bytes
+    key: tuple[tuple[tuple[str, str], ...], ...]
     attributes: tuple[tuple[str, str], ...]
     sets_ordered: bool
 
@@ -115,19 +119,23 @@ class TpmSpecification:
 def read_name(element: Element) -> Name:
     """Read a Name (RDNSequence). Raises MalformedInput."""
     attributes: list[tuple[str, str]] = []
+    key = []
     ordered = True
     reader = DerReader(element.body, _STRUCTURE)
     while reader.more:
         pairs = der.children(reader.next("relative name", der.SET), _STRUCTURE)
         raws = [pair.raw for pair in pairs]
         ordered &= raws == sorted(raws)
+        compared = []
         for pair in pairs:
             inner = DerReader(pair.body, _STRUCTURE)
             oid = der.oid(inner.next("attribute type", der.OID))
             value = inner.next("attribute value")
             inner.end()
             attributes.append((oid, printable(value)))
-    return Name(raw=element.raw, attributes=tuple(attributes), sets_ordered=ordered)
+            compared.append((oid, _comparable(value)))
+        key.append(tuple(sorted(compared)))
+    return Name(raw=element.raw, key=tuple(key), attributes=tuple(attributes), sets_ordered=ordered)
 
 
 def printable(element: Element) -> str:
@@ -137,6 +145,17 @@ def printable(element: Element) -> str:
         return f"#{element.raw[: _MAX_TEXT // 2].hex()}"
     text = element.body[: 4 * _MAX_TEXT].decode(codec, errors="replace")[:_MAX_TEXT]
     return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def _comparable(element: Element) -> str:
+    """Return a value as RFC 5280, 7.1 compares it; what is no string, as it stands."""
+    codec = _CODECS.get(element.tag)
+    try:
+        text = element.body.decode(codec) if codec else ""
+    except UnicodeDecodeError:
+        text = ""
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return f"text {folded}" if folded else f"raw {element.raw.hex()}"
 
 
 def directory_names(general_names: bytes) -> tuple[Name, ...]:

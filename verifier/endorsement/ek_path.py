@@ -1,8 +1,8 @@
 """From an EK certificate to a TPM maker's root: path building and RFC 5280 path validation.
 
 Why our own: libraries judge by web rules and over their own re-encoding. What is taken from RFC
-5280, 6.1: signatures over the original bytes, validity at one moment, name chaining (names equal
-byte for byte, stricter than 7.1), cA, keyCertSign, path length, unprocessed critical extensions.
+5280, 6.1: signatures over the original bytes, validity at one moment, name chaining (by 7.1), cA,
+keyCertSign, path length, unprocessed critical extensions.
 Not processed, and therefore refused where critical: name constraints, policy constraints,
 inhibitAnyPolicy. Certificate policies are read by nobody: any policy will do.
 
@@ -83,7 +83,7 @@ class _Search:
     def _candidates(self, child: MakerCertificate) -> Sequence[MakerCertificate]:
         named = {one.sha256: one for one in self.roots.issuers_of(child)}
         for one in self.presented:
-            if one.subject.raw == child.issuer.raw:
+            if one.subject.key == child.issuer.key:
                 named.setdefault(one.sha256, one)
         return sorted(
             named.values(),

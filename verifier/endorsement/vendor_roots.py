@@ -24,6 +24,9 @@ MAX_VENDOR_CERTIFICATES: Final = 4096
 
 _STRUCTURE: Final = "TPM vendor roots"
 
+NameKey = tuple[tuple[tuple[str, str], ...], ...]
+"""See :attr:`attestation.ek.names.Name.key`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PemFile:
@@ -56,7 +59,7 @@ class VendorRoots:
     intermediates: tuple[MakerCertificate, ...] = ()
     refused: tuple[RefusedAuthority, ...] = ()
     _fingerprints: frozenset[bytes] = field(init=False, repr=False, compare=False)
-    _by_subject: Mapping[bytes, tuple[MakerCertificate, ...]] = field(
+    _by_subject: Mapping[NameKey, tuple[MakerCertificate, ...]] = field(
         init=False, repr=False, compare=False
     )
 
@@ -84,8 +87,8 @@ class VendorRoots:
         )
 
     def issuers_of(self, certificate: MakerCertificate) -> tuple[MakerCertificate, ...]:
-        """Return who may have signed a certificate, by its issuer's name as it stands."""
-        return self._by_subject.get(certificate.issuer.raw, ())
+        """Return who may have signed a certificate, by its issuer's name."""
+        return self._by_subject.get(certificate.issuer.key, ())
 
     def by_key_id(self, key_id: bytes) -> tuple[MakerCertificate, ...]:
         """Return the authorities with this subjectKeyIdentifier."""
@@ -174,8 +177,8 @@ def _read(
 
 def _index(
     certificates: Iterable[MakerCertificate],
-) -> Mapping[bytes, tuple[MakerCertificate, ...]]:
-    found: dict[bytes, tuple[MakerCertificate, ...]] = {}
+) -> Mapping[NameKey, tuple[MakerCertificate, ...]]:
+    found: dict[NameKey, tuple[MakerCertificate, ...]] = {}
     for one in certificates:
-        found[one.subject.raw] = (*found.get(one.subject.raw, ()), one)
+        found[one.subject.key] = (*found.get(one.subject.key, ()), one)
     return MappingProxyType(found)
