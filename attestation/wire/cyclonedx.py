@@ -188,7 +188,7 @@ def _files(components: list[Mapping[str, Any]]) -> dict[str, ListedFile]:
         digests = _sha256(one)
         if not digests:
             continue
-        program = one.get("type") in _PROGRAMS
+        program = str(one.get("type")) in _PROGRAMS
         for path in _locations(one):
             before = found.get(path)
             if before is not None and len(before.digests) > _MOST_DIGESTS:
