@@ -33,6 +33,12 @@ PAGE: Final = 100
 _PROOF_STEPS: Final = 3
 """Signature, binding and freshness: without them an evidence says nothing of its device."""
 
+_IN_PIECES: Final = (
+    "its last evidence holds only the newest piece of its IMA list, which another runtime policy "
+    "cannot be held against. It is judged when the list comes whole: after its next boot, or when "
+    "its device-agent starts again"
+)
+
 
 class NotJudged(Exception):
     """A device's last evidence cannot be judged again; the text says why."""
@@ -153,7 +159,8 @@ class DryRun:
         except NotJudged as why:
             return _not_judged(record, str(why))
         except AttestationError as error:
-            return _not_judged(record, error.reason)
+            apart = error.code is RefusalCode.IMA_OFFSET_UNKNOWN
+            return _not_judged(record, _IN_PIECES if apart else error.reason)
         return _compared(record, before, after)
 
     def _evidence(
@@ -178,16 +185,12 @@ class DryRun:
         return evidence, newest.at
 
     def _require_whole(self, evidence: Evidence) -> None:
-        """Refuse what was sent in pieces, or was not asked for when the evidence was made."""
-        policies = (self._present.policy, self._proposed.policy)
-        if any(policy.runtime is not None for policy in policies):
-            if evidence.ima_list is not None and evidence.ima_list.offset > 0:
-                raise NotJudged(
-                    "its IMA list came in pieces, and only the last one is kept. It is judged "
-                    "when it sends its list whole again, after its next boot"
-                )
-            if evidence.ima_list is None and self._present.policy.runtime is None:
-                raise NotJudged("it was not asked for its IMA list yet")
+        """Refuse what was not asked for when the evidence was made."""
+        list_anew = self._proposed.policy.runtime is not None and (
+            self._present.policy.runtime is None
+        )
+        if list_anew and evidence.ima_list is None:
+            raise NotJudged("it was not asked for its IMA list yet")
         asked_anew = self._proposed.policy.agent is not None and self._present.policy.agent is None
         if asked_anew and evidence.agent_log is None:
             raise NotJudged("it was not asked for its agent log yet")
@@ -198,7 +201,11 @@ class DryRun:
         result = appraise(
             evidence,
             challenge=ExpectedNonce(nonce=evidence.nonce),
-            enrolment=replace(record.enrolment, last_seen=None, progress=None),
+            enrolment=replace(
+                record.enrolment,
+                last_seen=None,
+                progress=self._store.progress_before(record.device),
+            ),
             anchors=self._anchors,
             reference=terms.reference,
             policy=terms.policy,

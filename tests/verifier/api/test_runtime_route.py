@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,19 @@ from sqlalchemy import update
 
 from attestation.identity import DeviceId
 from attestation.logs.ima.progress import RuntimeProgress
+from attestation.result import TrustTier
 from device_agent.ports import KeyRole
 from tests.simulators.runtime_site import DENIED, POLICY, digest_of, know_files, write_policy
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite
 from verifier.api.evidence import SMALL_BYTES
 from verifier.api.limits import BIG_BYTES
+from verifier.appraisal.policy_file import load_policy
+from verifier.appraisal.policy_model import AppraisalPolicy
+from verifier.reference_values.model import ReferenceLibrary
+from verifier.reference_values.runtime_policy import RuntimePolicy
+from verifier.services.dry_run import Change, DryRun, Row, Terms
+from verifier.services.reference_values import ReferenceShelf
 from verifier.store.tables import devices
 
 _SERIALS = itertools.count(1)
@@ -307,6 +316,37 @@ def test_changed_runtime_policy_asks_for_the_whole_list(
 
     assert (refused.status, refused.json["code"]) == (409, "ima-offset-unknown")
     assert answer.json["reasons"][0].startswith("ima-file-unknown: 1 file was")
+
+
+def test_evidence_that_goes_on_from_earlier_can_be_judged_again(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    """What was proven before is kept beside the last evidence, for a dry run of another policy."""
+    run(device, b"/opt/stranger")
+    assert device.attest().json["ima_next"] == 4
+    run(device, KNOWN[2])
+    assert device.attest().json["ima_next"] == 5
+    verifier, at = site.running, datetime.now(UTC)
+    present = Terms(policy=verifier.policy, reference=ReferenceShelf(verifier.store).current(at))
+    harsh = load_policy(POLICY + "unknown = 96\n", "harsh")
+    other = RuntimePolicy(name="box", version=99)
+    renewed = replace(present.reference, runtime={"box": other})
+
+    def judged(policy: AppraisalPolicy, reference: ReferenceLibrary) -> Row:
+        proposed = Terms(policy=policy, reference=reference)
+        run = DryRun(verifier.store, verifier.anchors, present, proposed)
+        return next(row for row in run.rows() if row.device == device.device_id)
+
+    assert judged(present.policy, present.reference).change is Change.SAME
+    worse = judged(harsh, present.reference)
+    assert (worse.change, worse.before, worse.after) == (
+        Change.WORSE,
+        TrustTier.WARNING,
+        TrustTier.CONTRAINDICATED,
+    )
+    apart = judged(present.policy, renewed)
+    assert apart.change is Change.NOT_JUDGED
+    assert "only the newest piece" in apart.reason
 
 
 def test_policy_without_ima_takes_a_list_and_says_nothing_of_it(tmp_path: Path) -> None:
