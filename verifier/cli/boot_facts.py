@@ -85,12 +85,11 @@ def log_facts(log: ReplayedLog, bank: HashAlgorithm | None) -> tuple[BootFacts, 
     for contradiction in check_event_contents(log, bank):
         unsafe[contradiction.pcr] = f"event {contradiction.number}: {contradiction.reason}"
     facts = derive_boot_facts(log, bank, covered - unsafe.keys())
-    document = cast("dict[str, object]", _plain(facts))
     return facts, {
         "bank": bank.label,
         "proven_by": "the log's own replay; no quote was given",
         "unsafe_pcrs": {str(pcr): unsafe[pcr] for pcr in sorted(unsafe)},
-        "facts": document,
+        "facts": facts_object(facts),
         "events": [
             {
                 "event": event.number,
@@ -101,6 +100,11 @@ def log_facts(log: ReplayedLog, bank: HashAlgorithm | None) -> tuple[BootFacts, 
             for event in log.events
         ],
     }
+
+
+def facts_object(facts: BootFacts) -> dict[str, object]:
+    """Return facts as the JSON object that ``FactsDocument`` holds under ``facts``."""
+    return cast("dict[str, object]", _plain(facts))
 
 
 def _plain(value: object) -> object:

@@ -2,18 +2,20 @@
 
 A file is judged offline: there is no challenge to hold its nonce against, so the nonce that it
 names is taken, and ``--ak`` says whose quote it must be. A device's last evidence is shown with the
-steps that were recorded when it was judged.
+steps that were recorded when it was judged; facts and findings are those of judging it again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from attestation.errors import AttestationError
 from attestation.identity import DeviceId, device_id
 from attestation.limits import MAX_EVIDENCE_BYTES
 from attestation.refusals import RefusalCode
@@ -26,28 +28,16 @@ from verifier.appraisal.freshness import ExpectedNonce
 from verifier.appraisal.measured_state import attach_log
 from verifier.cli import context, output
 from verifier.cli.context import Json
+from verifier.cli.explained import Explained, document, of_result, of_stored, show
 from verifier.cli.reference_values import read_bounded
 from verifier.errors import NotFound, RequestRefused
-from verifier.ports import DeviceReader, StoredResult
+from verifier.ports import DeviceReader, Store, StoredResult
 from verifier.services.devices import Devices, unknown_device
 from verifier.services.reference_values import ReferenceShelf
+from verifier.settings import Settings
 from verifier.sources import SystemClock, load_anchors, load_appraisal_policy
 
 AFFIRMING, NOT_AFFIRMING = 0, 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explained:
-    """One judged evidence, wherever it came from."""
-
-    device: str
-    at: datetime
-    status: int
-    vector: dict[str, int]
-    steps: tuple[tuple[int, str, str, str], ...]
-    reasons: tuple[str, ...]
-    policy_id: str
-    reference_set: str
 
 
 def command(
@@ -63,70 +53,82 @@ def command(
         raise RequestRefused(RefusalCode.REQUEST_INVALID, "give EVIDENCE or --device ID")
     told = _recorded(device) if evidence is None else _judge(evidence, device, ak)
     if as_json:
-        output.say_json(_document(told))
+        output.say_json(document(told))
     else:
-        _print(told, explain=explain)
+        show(told, explain=explain)
     raise typer.Exit(AFFIRMING if told.status == TrustTier.AFFIRMING else NOT_AFFIRMING)
 
 
 def _recorded(name: str) -> Explained:
-    _, newest = Devices(context.store(context.settings())).show(name)
+    settings = context.settings()
+    store = context.store(settings)
+    record, newest = Devices(store).show(name)
     if newest is None:
         raise NotFound(RefusalCode.RESULT_ABSENT, f"device {name} has sent no evidence yet")
-    return _of_stored(newest)
+    return of_stored(newest, _again(settings, store, record.device, newest))
 
 
-def _of_stored(newest: StoredResult) -> Explained:
-    return Explained(
-        device=newest.device,
-        at=newest.at,
-        status=newest.status,
-        vector=dict(newest.vector),
-        steps=newest.steps,
-        reasons=newest.reasons,
-        policy_id=newest.policy_id,
-        reference_set=newest.reference_set,
-    )
+def _again(
+    settings: Settings, store: Store, device: DeviceId, newest: StoredResult
+) -> AttestationResult | None:
+    """Judge a device's last evidence once more, as of then; None if that cannot be done."""
+    kept = store.last_evidence(device)
+    if kept is None or hashlib.sha256(kept).digest() != newest.evidence_sha256:
+        return None
+    try:
+        return _appraise(settings, store, kept, _enrolment(store, device), newest.at)
+    except AttestationError:
+        return None
 
 
 def _judge(path: Path, name: str, ak: Path | None) -> Explained:
     settings = context.settings()
     store = context.store(settings)
     at = SystemClock().now()
-    message = decode_evidence(read_bounded(path, MAX_EVIDENCE_BYTES))
+    content = read_bounded(path, MAX_EVIDENCE_BYTES)
+    if ak is None:
+        enrolment = _enrolment(store, name)
+    else:
+        anchor = next(iter(load_anchors(settings).fingerprints))
+        enrolment = _of_key(ak, name, anchor, at)
+    return of_result(_appraise(settings, store, content, enrolment, at))
+
+
+def _appraise(
+    settings: Settings, store: Store, content: bytes, enrolment: Enrolment, at: datetime
+) -> AttestationResult:
+    message = decode_evidence(content)
     log = message.firmware_log
     if log is not None and log.content is None:
-        content = store.firmware_log(log.digest)
-        if content is not None:
-            message = attach_log(message, content)
-    anchors = load_anchors(settings)
-    anchor = next(iter(anchors.fingerprints))
-    result = appraise(
+        kept = store.firmware_log(log.digest)
+        if kept is not None:
+            message = attach_log(message, kept)
+    return appraise(
         message,
         challenge=ExpectedNonce(nonce=message.nonce),
-        enrolment=_enrolment(store, name, ak, anchor, at),
-        anchors=anchors,
+        enrolment=enrolment,
+        anchors=load_anchors(settings),
         reference=ReferenceShelf(store).current(at),
         policy=load_appraisal_policy(settings),
         at=at,
     )
-    return _of_result(result)
 
 
-def _enrolment(
-    store: DeviceReader, name: str, ak: Path | None, anchor: bytes, at: datetime
-) -> Enrolment:
-    """Return whose evidence it is to be: a device's (its clock not held against it) or a key's."""
-    if ak is not None:
-        public = parse_public_any(read_bounded(ak, 16 * 1024))
-        return Enrolment(
-            device=device_id(name) if name else DeviceId("offline"),
-            ak_public=public.raw,
-            ak_name=public.name,
-            anchor_sha256=anchor,
-            endorsed_from=at - timedelta(days=1),
-            endorsed_until=at + timedelta(days=1),
-        )
+def _of_key(ak: Path, name: str, anchor: bytes, at: datetime) -> Enrolment:
+    """Return an enrolment of whoever has this key."""
+    public = parse_public_any(read_bounded(ak, 16 * 1024))
+    return Enrolment(
+        device=device_id(name) if name else DeviceId("offline"),
+        ak_public=public.raw,
+        ak_name=public.name,
+        anchor_sha256=anchor,
+        endorsed_from=at - timedelta(days=1),
+        endorsed_until=at + timedelta(days=1),
+    )
+
+
+def _enrolment(store: DeviceReader, name: str) -> Enrolment:
+    """Return a device's enrolment; its clock is not held against it."""
     if not name:
         raise RequestRefused(
             RefusalCode.AK_UNKNOWN, "say whose evidence it is: --device ID or --ak FILE"
@@ -134,56 +136,4 @@ def _enrolment(
     record = store.device(device_id(name))
     if record is None:
         raise unknown_device(name)
-    known = record.enrolment
-    return Enrolment(
-        device=known.device,
-        ak_public=known.ak_public,
-        ak_name=known.ak_name,
-        anchor_sha256=known.anchor_sha256,
-        endorsed_from=known.endorsed_from,
-        endorsed_until=known.endorsed_until,
-        revoked=known.revoked,
-        device_class=known.device_class,
-    )
-
-
-def _of_result(result: AttestationResult) -> Explained:
-    return Explained(
-        device=result.device,
-        at=result.at,
-        status=int(result.status),
-        vector=result.vector.as_claims(),
-        steps=tuple(
-            (step.number, step.name, step.verdict.value, step.detail) for step in result.steps
-        ),
-        reasons=result.reasons,
-        policy_id=result.policy_id,
-        reference_set=result.reference_set or "",
-    )
-
-
-def _document(told: Explained) -> dict[str, object]:
-    return {
-        "device_id": told.device,
-        "at": told.at.isoformat(),
-        "status": TrustTier(told.status).label,
-        "vector": told.vector,
-        "policy_id": told.policy_id,
-        "reference_set": told.reference_set,
-        "steps": [
-            dict(zip(("number", "name", "verdict", "detail"), step, strict=True))
-            for step in told.steps
-        ],
-        "reasons": list(told.reasons),
-    }
-
-
-def _print(told: Explained, *, explain: bool) -> None:
-    output.say(f"device {told.device}, judged {told.at.isoformat()}, policy {told.policy_id}")
-    if explain:
-        for number, name, verdict, detail in told.steps:
-            output.say(f"{number} {name:<15} {verdict:<8} {detail}")
-    for reason in told.reasons:
-        output.say(f"  - {reason}")
-    claims = ", ".join(f"{claim}={value}" for claim, value in told.vector.items())
-    output.say(f"status: {TrustTier(told.status).label} ({claims or 'no claims'})")
+    return replace(record.enrolment, last_seen=None, progress=None)

@@ -13,6 +13,7 @@ from attestation.errors import AttestationError
 from verifier.cli import (
     aibom,
     check,
+    compare,
     corim_signers,
     devices,
     dry_run,
@@ -58,6 +59,7 @@ app.command("results")(devices.results)
 app.command("revoke")(devices.revoke)
 app.command("check")(check.command)
 app.command("appraise")(explain.command)
+app.command("compare")(compare.command)
 app.command("query")(query.command)
 app.command("ek")(ek.command)
 
