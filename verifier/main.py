@@ -139,7 +139,10 @@ class Verifier:
         challenges = Challenges(
             nonces=nonces, entropy=self.entropy, selection=self.policy.selection_text, ttl=ttl
         )
-        shelf, replays = ReferenceShelf(self.store), ReplayCache()
+        shelf, replays = (
+            ReferenceShelf(self.store, log=logger("reference-values")),
+            ReplayCache(),
+        )
         attest = Attest(
             store=self.store,
             devices=cache,

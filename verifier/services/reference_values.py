@@ -37,9 +37,7 @@ from verifier.services.reference_documents import (
     LeftOut,
     RuntimePolicyLoader,
 )
-from verifier.telemetry import logger
-
-_LOG: Final = logger("reference-values")
+from verifier.telemetry import Logger
 
 REFRESH: Final = timedelta(milliseconds=500)
 """How soon a change made by the command line, or on another replica, is in use."""
@@ -52,6 +50,7 @@ class ReferenceShelf:
         store: Where reference sets and documents are.
         runtime_policy: Compiles a runtime policy.
         aibom: Compiles an AIBOM with its providers.
+        log: Told what was left out.
     """
 
     def __init__(
@@ -59,8 +58,10 @@ class ReferenceShelf:
         store: DeviceReader,
         runtime_policy: RuntimePolicyLoader = load_runtime_policy,
         aibom: AiBomLoader = load_aibom,
+        log: Logger | None = None,
     ) -> None:
         self._store = store
+        self._log = log
         self._documents = DocumentShelf(store, runtime_policy, aibom)
         self._revision = -1
         self._looked: datetime | None = None
@@ -71,7 +72,7 @@ class ReferenceShelf:
     def current(self, at: datetime) -> ReferenceLibrary:
         """Return the library for a moment (aware), looking for changes at most twice a second.
 
-        Sets begin and end in it when they say so. What does not load is left out of it, logged,
+        Sets begin and end in it when they say so. What does not load is left out of it, logged
         and named in ``left_out``.
         """
         if self._looked is None or not timedelta(0) <= at - self._looked < REFRESH:
@@ -97,8 +98,11 @@ class ReferenceShelf:
             *(LeftOut(kind="reference-set", name=n, reason=why) for n, why in unreadable),
             *left_out,
         )
-        for one in self.left_out:
-            _LOG.error("reference_left_out", kind=one.kind, name=one.name, reason=one.reason)
+        if self._log is not None:
+            for one in self.left_out:
+                self._log.error(
+                    "reference_left_out", kind=one.kind, name=one.name, reason=one.reason
+                )
         return _Known(
             sets=stored.sets[:MAX_SETS],
             runtime={one.name: one for one in policies},
