@@ -34,6 +34,7 @@ def a_device(name: str = "sn-0001", version: int = 0) -> DeviceRecord:
         anchor_sha256=bytes(32),
         endorsed_from=AT - timedelta(days=1),
         endorsed_until=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+        certificate_ids=frozenset({b"\x01" * 32, b"\xfe" * 32}),
     )
     return DeviceRecord(
         enrolment=enrolment,
