@@ -47,7 +47,8 @@ def test_file_is_known_by_digest_and_path_together() -> None:
 
 
 def test_digest_alone_is_known_under_any_path_and_a_denied_one_under_none() -> None:
-    text = f"name = 'box'\ndigests = '''\n# remark\nsha256:{HEX} tool\n'''\n"
+    other = hashlib.sha256(b"y").hexdigest()
+    text = f"name = 'box'\ndigests = '''\n# remark\nsha256:{HEX} tool\nsha256:{other}\n'''\n"
 
     assert against(text, b"/any/where", b"x") is None
     denied = f"{text}exclude = ['/any/**']\ndenied = '''\nsha256:{HEX} old\n'''"
