@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -24,6 +25,7 @@ from device_agent.errors import (
 )
 from device_agent.ports import KeyRole
 from device_agent.transport.client import HttpsVerifier, VerifierAskedToWait, printable
+from device_agent.transport.connection import SLOWEST_BYTES_PER_S
 from tests.simulators.verifier_simulator import Authority, VerifierSimulator, https_verifier
 
 
@@ -427,3 +429,20 @@ def test_no_place_in_a_list_is_no_verifiers_answer(
         pytest.raises(VerifierUnreachable, match="ima_next"),
     ):
         client(url, ca_file).submit(b"evidence")
+
+
+def test_large_body_gets_more_time_than_a_small_one(
+    simulator: VerifierSimulator, tmp_path: Path, ca_file: str
+) -> None:
+    def answer_late(tls: ssl.SSLSocket) -> None:
+        tls.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            while tls.recv(65536):
+                pass
+        tls.sendall(judged_with(ima_next=1))
+
+    with tls_server(simulator, tmp_path, answer_late) as url:
+        with pytest.raises(VerifierUnreachable):
+            client(url, ca_file, read_timeout_s=0.5).submit(b"small")
+        large = bytes(8 * SLOWEST_BYTES_PER_S)
+        assert client(url, ca_file, read_timeout_s=0.5).submit(large).ima_next == 1

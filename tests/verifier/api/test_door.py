@@ -132,6 +132,22 @@ def test_big_bodies_of_all_clients_have_so_many_places() -> None:
         third()
 
 
+def test_body_that_keeps_arriving_gets_more_time(site: VerifierSite, device: SiteDevice) -> None:
+    """``body_seconds`` is 1.5 here; two MiB that have arrived buy two more."""
+    with raw_connection(site, device) as connection:
+        connection.settimeout(15)
+        connection.sendall(
+            head(EVIDENCE_PATH, f"Content-Type: {EVIDENCE}", f"Content-Length: {2 * 2**20 + 1}")
+        )
+        connection.sendall(bytes(2 * 2**20))
+        time.sleep(2)
+        connection.sendall(b"x")
+        status, seen = read_head(connection)
+
+    assert status == 400
+    assert b"evidence-malformed" in seen
+
+
 def test_body_that_does_not_arrive_is_given_up(site: VerifierSite, device: SiteDevice) -> None:
     started = time.monotonic()
     with raw_connection(site, device) as connection:
