@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 
 from attestation.errors import LimitExceeded, MalformedInput, UntrustedEndorsement
@@ -23,6 +23,16 @@ from attestation.limits import MAX_REVOCATION_LIST_BYTES
 from attestation.refusals import RefusalCode
 
 _STRUCTURE: Final = "CertificateList"
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for lists that are not as they should be."""
+
 _PEM_BEGIN: Final = b"-----BEGIN X509 CRL-----"
 _PEM_END: Final = b"-----END X509 CRL-----"
 _PEM_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
@@ -86,10 +96,13 @@ def read_revocation_lists(
                     beside += x509.load_pem_x509_certificates(content)
             else:
                 lists.append(x509.load_der_x509_crl(content))
-        except ValueError as error:
+        except _UNREADABLE as error:
             raise _malformed(f"not a revocation list: {str(error)[:120]}") from error
     issuers = (*anchors, *(one for one in beside if _issued_by_any(one, anchors)))
-    return tuple(_judged(one, issuers) for one in lists)
+    try:  # the library reads names, times and entries late
+        return tuple(_judged(one, issuers) for one in lists)
+    except _UNREADABLE as error:
+        raise _malformed(f"not a revocation list: {str(error)[:120]}") from error
 
 
 def _pem_lists(content: bytes) -> list[x509.CertificateRevocationList]:
@@ -124,11 +137,7 @@ def _judged(
 
 def _require_whole(listed: x509.CertificateRevocationList) -> None:
     """Refuse lists that do not speak for all certificates of their issuer (RFC 5280, 5.2)."""
-    try:
-        extensions = tuple(listed.extensions)
-    except ValueError as error:
-        raise _malformed(f"its extensions: {str(error)[:120]}") from error
-    for extension in extensions:
+    for extension in listed.extensions:
         value = extension.value
         if isinstance(value, x509.IssuingDistributionPoint):
             if value.indirect_crl or value.only_some_reasons or value.only_contains_attribute_certs:

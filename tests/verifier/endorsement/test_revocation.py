@@ -1,0 +1,251 @@
+"""Revocation lists of device makers: read, vouched for, and obeyed at enrolment and appraisal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attestation.errors import (
+    AttestationError,
+    InputError,
+    LimitExceeded,
+    MalformedInput,
+    UntrustedEndorsement,
+)
+from attestation.limits import MAX_REVOCATION_LIST_BYTES
+from attestation.refusals import RefusalCode as Code
+from device_agent.ports import KeyRole
+from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.verifier.issuance.factory_floor import FactoryFloor
+from verifier.appraisal.appraise import appraise
+from verifier.endorsement.revocation import read_revocation_lists
+from verifier.endorsement.trust_anchors import ChainProfile, TrustAnchors
+
+AT = datetime(2026, 5, 1, tzinfo=UTC)
+KEY = ec.generate_private_key(ec.SECP256R1())
+DIRECT = SoftManufacturer()
+TIERED = SoftManufacturer(intermediate=True)
+
+
+def crl(
+    maker: SoftManufacturer,
+    *serials: int,
+    by_root: bool = False,
+    signer: ec.EllipticCurvePrivateKey | None = None,
+    hash_: hashes.HashAlgorithm | None = None,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+) -> x509.CertificateRevocationList:
+    authority = maker.root if by_root else maker.issuer
+    key = maker._root_key if by_root else maker._issuer_key
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.subject)
+        .last_update(AT - timedelta(days=1))
+        .next_update(AT + timedelta(days=7))
+    )
+    for serial in serials:
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(AT)
+        builder = builder.add_revoked_certificate(entry.build())
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(signer or key, hash_ or hashes.SHA256())
+
+
+def der(made: x509.CertificateRevocationList) -> bytes:
+    return made.public_bytes(Encoding.DER)
+
+
+def pem(made: x509.CertificateRevocationList) -> bytes:
+    return made.public_bytes(Encoding.PEM)
+
+
+def issued(maker: SoftManufacturer) -> tuple[bytes, int]:
+    leaf = maker.issue(KeyRole.IAK, KEY.public_key(), "A-1")
+    return leaf, x509.load_der_x509_certificate(leaf).serial_number
+
+
+def anchored(maker: SoftManufacturer, *files: bytes) -> TrustAnchors:
+    return TrustAnchors.from_pem(maker.root_pem).with_revocations(files)
+
+
+def refusal(anchors: TrustAnchors, *chain: bytes) -> Code:
+    with pytest.raises(UntrustedEndorsement) as caught:
+        anchors.validate(chain, AT, ChainProfile.IAK)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("form", [der, pem])
+def test_revoked_leaf_is_refused_and_its_neighbour_is_not(form: object) -> None:
+    leaf, serial = issued(DIRECT)
+    neighbour, _ = issued(DIRECT)
+    anchors = anchored(DIRECT, form(crl(DIRECT, serial)))  # type: ignore[operator]
+
+    assert refusal(anchors, leaf) is Code.CERTIFICATE_REVOKED
+    assert anchors.validate((neighbour,), AT, ChainProfile.IAK)
+
+
+def test_same_serial_of_another_issuer_is_not_revoked() -> None:
+    leaf, serial = issued(DIRECT)
+    other = SoftManufacturer("Other")
+    anchors = TrustAnchors.from_pem(DIRECT.root_pem, other.root_pem)
+
+    seen = anchors.with_revocations([der(crl(other, serial))])
+
+    assert seen.validate((leaf,), AT, ChainProfile.IAK)
+
+
+def test_list_of_an_intermediate_comes_with_its_certificate() -> None:
+    leaf, serial = issued(TIERED)
+    listed = pem(crl(TIERED, serial))
+    beside = TIERED.issuer.public_bytes(Encoding.PEM)
+
+    assert (
+        refusal(anchored(TIERED, listed + beside), leaf, *TIERED.intermediates)
+        is Code.CERTIFICATE_REVOKED
+    )
+    with pytest.raises(UntrustedEndorsement) as caught:
+        anchored(TIERED, listed)
+    assert caught.value.code is Code.CERTIFICATE_UNTRUSTED
+
+
+def test_revoked_intermediate_takes_its_leaves_with_it() -> None:
+    leaf, _ = issued(TIERED)
+    anchors = anchored(TIERED, der(crl(TIERED, TIERED.issuer.serial_number, by_root=True)))
+
+    assert refusal(anchors, leaf, *TIERED.intermediates) is Code.CERTIFICATE_REVOKED
+
+
+def test_list_that_no_anchor_signed_is_refused() -> None:
+    forged = crl(DIRECT, 5, signer=KEY)
+    foreign = crl(SoftManufacturer("Other"), 5)
+    leaf = x509.load_der_x509_certificate(issued(DIRECT)[0])
+    beside = leaf.public_bytes(Encoding.PEM)
+
+    for content in (der(forged), der(foreign), pem(foreign) + beside):
+        with pytest.raises(UntrustedEndorsement) as caught:
+            anchored(DIRECT, content)
+        assert caught.value.code is Code.CERTIFICATE_UNTRUSTED
+
+
+def point(**changes: bool) -> x509.IssuingDistributionPoint:
+    parts: dict[str, bool] = {
+        "only_contains_user_certs": False,
+        "only_contains_ca_certs": False,
+        "indirect_crl": False,
+        "only_contains_attribute_certs": False,
+        **changes,
+    }
+    return x509.IssuingDistributionPoint(
+        full_name=[x509.UniformResourceIdentifier("http://crl.invalid/a")],
+        relative_name=None,
+        only_some_reasons=None,
+        **parts,
+    )
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        (x509.DeltaCRLIndicator(1), True),
+        (point(indirect_crl=True), True),
+        (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True),
+    ],
+)
+def test_lists_that_do_not_speak_for_all_are_refused(
+    extension: tuple[x509.ExtensionType, bool],
+) -> None:
+    with pytest.raises(MalformedInput):
+        anchored(DIRECT, der(crl(DIRECT, 5, extensions=[extension])))
+
+
+def test_list_with_number_and_distribution_point_is_taken() -> None:
+    extensions = [(x509.CRLNumber(7), False), (point(only_contains_user_certs=True), True)]
+
+    assert anchored(DIRECT, der(crl(DIRECT, 5, extensions=extensions))).revoked
+
+
+def test_stale_list_still_counts_and_says_so() -> None:
+    leaf, serial = issued(DIRECT)
+    anchors = anchored(DIRECT, der(crl(DIRECT, serial)))
+    (listed,) = anchors.revocations
+    late = AT + timedelta(days=8)
+
+    assert not listed.is_stale(AT)
+    assert listed.is_stale(late)
+    with pytest.raises(UntrustedEndorsement) as caught:
+        anchors.validate((leaf,), late, ChainProfile.IAK)
+    assert caught.value.code is Code.CERTIFICATE_REVOKED
+
+
+def test_what_is_no_list_is_refused() -> None:
+    for content in (b"junk", b"-----BEGIN X509 CRL-----\nAAAA\n", DIRECT.root_pem, b""):
+        with pytest.raises(MalformedInput):
+            anchored(DIRECT, content)
+    with pytest.raises(LimitExceeded):
+        anchored(DIRECT, bytes(MAX_REVOCATION_LIST_BYTES + 1))
+
+
+@given(st.data())
+def test_any_change_of_a_list_is_refused(data: st.DataObject) -> None:
+    good = der(CRL)
+    at = data.draw(st.integers(0, len(good) - 1))
+    bad = good[:at] + bytes([good[at] ^ data.draw(st.integers(1, 255))]) + good[at + 1 :]
+
+    with pytest.raises((InputError, UntrustedEndorsement)):
+        read_revocation_lists([bad], [DIRECT.root])
+
+
+CRL = crl(DIRECT, 5, 6)
+
+
+# --- a device's life -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", [KeyRole.IDEVID, KeyRole.IAK])
+def test_device_whose_certificate_is_revoked_cannot_enrol(role: KeyRole) -> None:
+    floor = FactoryFloor()
+    serial = x509.load_der_x509_certificate(floor.tpm.certificates[role]).serial_number
+    floor.terms = replace(
+        floor.terms, anchors=floor.anchors.with_revocations([der(crl(floor.maker, serial))])
+    )
+
+    with pytest.raises(AttestationError) as caught:
+        floor.enrol()
+
+    assert caught.value.code is Code.CERTIFICATE_REVOKED
+
+
+@pytest.mark.parametrize("role", [KeyRole.IDEVID, KeyRole.IAK])
+def test_evidence_of_a_device_whose_certificate_was_revoked_since_is_refused(
+    role: KeyRole,
+) -> None:
+    floor = FactoryFloor()
+    floor.accept(floor.enrol().result)
+    floor.enrolment = replace(
+        floor.enrolment, certificate_ids=floor.enrol().enrolment.certificate_ids
+    )
+    before = floor.judge()
+    serial = x509.load_der_x509_certificate(floor.tpm.certificates[role]).serial_number
+
+    after = appraise(
+        floor.evidence(),
+        challenge=floor.authority,
+        enrolment=floor.enrolment,
+        anchors=floor.anchors.with_revocations([der(crl(floor.maker, serial))]),
+        reference=floor.reference,
+        policy=floor.policy,
+        at=floor.at,
+    )
+
+    assert not any(Code.CERTIFICATE_REVOKED in reason for reason in before.reasons)
+    assert any(Code.CERTIFICATE_REVOKED in reason for reason in after.reasons)
+    assert after.status > before.status
