@@ -21,6 +21,7 @@ from device_agent.ports import KeyRole, TpmStatus
 from device_agent.settings import parse_settings
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
+from tests.simulators import soft_agent
 from tests.simulators.soft_device import SoftManufacturer, SoftTpm
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -205,3 +206,42 @@ def test_a_broker_that_is_not_there_fails(tmp_path: Path) -> None:
     sick = replace(patient(tmp_path), settings=parse_settings(text, "t.toml", {}))
 
     assert found(sick, "mqtt").grade is Grade.FAIL
+
+
+def with_agent(folder: Path, **files: bytes) -> Patient:
+    root, document = soft_agent.install(folder)
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+    text = (
+        f'[state]\ndirectory = "{folder}/state"\n[agent]\nroot = "{root}"\naibom = "{document}"\n'
+    )
+    return replace(patient(folder), settings=parse_settings(text, "t.toml", {}))
+
+
+def test_an_agent_as_its_aibom_lists_it_is_well(tmp_path: Path) -> None:
+    check = found(with_agent(tmp_path), "agent")
+
+    assert check.grade is Grade.OK
+    assert "field-assistant 2.1: 4 files" in check.reason
+    assert [path.name for path in (tmp_path / "state").iterdir()] == []
+
+
+def test_an_agent_that_differs_is_a_warning(tmp_path: Path) -> None:
+    check = found(with_agent(tmp_path, extra=b"x"), "agent")
+
+    assert check.grade is Grade.WARN
+    assert check.reason.endswith("1 not listed")
+
+
+def test_an_agent_whose_aibom_is_unreadable_fails(tmp_path: Path) -> None:
+    sick = with_agent(tmp_path)
+    document = Path(sick.settings.agent.aibom)
+    document.write_bytes(b"{}")
+    malformed = found(sick, "agent")
+    document.unlink()
+
+    assert malformed.grade is found(sick, "agent").grade is Grade.FAIL
+
+
+def test_no_agent_no_check(tmp_path: Path) -> None:
+    assert "agent" not in [check.name for check in examine(patient(tmp_path))]

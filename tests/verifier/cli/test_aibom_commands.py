@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.simulators import soft_agent
 from tests.simulators.soft_provider import SoftProvider
@@ -153,3 +155,26 @@ def test_folder_is_checked_against_the_aibom(run: Run, place: tuple[Path, Path])
     assert found["changed"] == ["agent.py"]
     assert found["missing"] == ["models/tiny.onnx"]
     assert found["unlisted"] == ["extra"]
+
+
+def python_of(page: Path) -> str:
+    return page.read_text().split("```python\n")[1].split("```")[0]
+
+
+def test_endorsement_made_as_the_page_says_is_taken(
+    run: Run, tmp_path: Path, place: tuple[Path, Path]
+) -> None:
+    provider = SoftProvider()
+    (tmp_path / "acme.pem").write_text(provider.pem)
+    (tmp_path / "provider.key").write_bytes(
+        provider.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    program = python_of(Path(__file__).parents[3] / "docs/ai-agent.md")
+
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)
+    run("trust", "acme", str(tmp_path / "acme.pem"))
+    dsse = tmp_path / "agent.dsse.json"
+    code, said, complaint = run("add", str(place[1]), "--endorsement", str(dsse))
+
+    assert (code, complaint) == (0, "")
+    assert said.endswith("endorsed by acme\n")
