@@ -12,7 +12,7 @@ import pytest
 from tests.simulators.postgres import Postgres, postgres
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import VerifierSite
-from tests.verifier.store.store_cases import StoreCases
+from tests.verifier.store.store_cases import StoreCases, check_older_sets_are_kept
 from verifier.errors import Unavailable
 from verifier.store.migrate import migrate
 from verifier.store.sql_store import SqlStore, open_store
@@ -49,6 +49,10 @@ def test_replicas_that_start_together_migrate_once(url: str) -> None:
 
     assert [replica.returncode for replica in replicas] == [0] * 4, faults
     assert migrate(url).up_to_date
+
+
+def test_older_reference_sets_are_kept(url: str) -> None:
+    check_older_sets_are_kept(url)
 
 
 def test_device_attests_to_a_verifier_on_postgres(tmp_path: Path, url: str) -> None:

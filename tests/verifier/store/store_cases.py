@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from alembic import command
+from sqlalchemy import insert, inspect
 
 from attestation.identity import DeviceId
 from tests.simulators.stored import (
@@ -21,7 +24,11 @@ from tests.simulators.stored import (
 )
 from verifier.errors import Conflict
 from verifier.ports import AccessToken, DeviceRecord, DocumentKind, StoredReferenceSets
-from verifier.store.sql_store import SqlStore
+from verifier.store.engine import make_engine
+from verifier.store.migrate import _config, migrate
+from verifier.store.reference_rows import reference_set_document
+from verifier.store.sql_store import SqlStore, open_store
+from verifier.store.tables import metadata, reference_sets
 
 NAME = DeviceId("sn-0001")
 
@@ -245,6 +252,32 @@ class StoreCases:
         assert store.forget_results(AT + timedelta(days=1)) == 1
         assert [result.seq for result in store.history(NAME)] == [3, 2]
 
+    def test_old_logs_go_but_those_that_a_last_evidence_names_stay(self, store: SqlStore) -> None:
+        logs = {name: hashlib.sha256(name).digest() for name in (b"gone", b"named", b"new")}
+        enrol(store, a_device())
+        enrol(store, a_device("sn-0002"))
+        for seq, (name, digest) in enumerate(logs.items(), 1):
+            at = AT + timedelta(days=2) if name == b"new" else AT
+            store.record(
+                [
+                    replace(
+                        a_judgement(seq=seq, based_on=seq),
+                        result=a_result(seq=seq, at=at),
+                        firmware_log=(digest, name),
+                        log_sha256=digest,
+                    )
+                ]
+            )
+        store.record(
+            [replace(a_judgement("sn-0002"), firmware_log=None, log_sha256=logs[b"named"])]
+        )
+
+        assert store.forget_logs(AT + timedelta(days=1)) == 1
+
+        kept = {name: store.firmware_log(digest) for name, digest in logs.items()}
+        assert kept == {b"gone": None, b"named": b"named", b"new": b"new"}
+        assert store.forget_logs(AT + timedelta(days=1)) == 0
+
     def test_reference_sets_change_their_revision(self, store: SqlStore) -> None:
         before = store.reference_revision()
         with store.work() as work:
@@ -313,3 +346,34 @@ class StoreCases:
         store.record([a_judgement()])
 
         assert store.history(NAME) == [a_result()]
+
+    def test_primary_keys_are_those_that_the_code_relies_on(self, store: SqlStore) -> None:
+        found = inspect(store._engine)
+
+        for table in metadata.sorted_tables:
+            key = found.get_pk_constraint(table.name)
+            assert set(key["constrained_columns"]) == set(table.primary_key.columns.keys())
+
+
+def check_older_sets_are_kept(url: str) -> None:
+    """Fill a store of the shape before several versions of a set, bring it up, and look."""
+    engine = make_engine(url)
+    command.upgrade(_config(engine), "0002")
+    with engine.begin() as connection:
+        connection.execute(
+            insert(reference_sets).values(
+                name="golden",
+                version=7,
+                created_us=1,
+                document=reference_set_document(a_reference_set(version=7)),
+            )
+        )
+    engine.dispose()
+
+    assert migrate(url).up_to_date
+
+    store = open_store(url, with_outbox=False)
+    with store.work() as work:
+        work.put_reference_set(a_reference_set(version=8))
+    assert [one.id for one in store.reference_sets().sets] == ["golden/8", "golden/7"]
+    store.close()

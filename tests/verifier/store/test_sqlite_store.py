@@ -13,7 +13,7 @@ from sqlalchemy import inspect
 from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from tests.simulators.stored import a_device, a_judgement
-from tests.verifier.store.store_cases import StoreCases, enrol
+from tests.verifier.store.store_cases import StoreCases, check_older_sets_are_kept, enrol
 from verifier.errors import Unavailable
 from verifier.ports import Judgement
 from verifier.store.engine import make_engine
@@ -52,6 +52,10 @@ def test_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
             assert columns[column.name]["nullable"] == bool(column.nullable), column
     assert set(found.get_table_names()) == {*metadata.tables, "alembic_version"}
     engine.dispose()
+
+
+def test_older_reference_sets_are_kept(tmp_path: Path) -> None:
+    check_older_sets_are_kept(f"sqlite:///{tmp_path}/older.db")
 
 
 def test_migration_twice_changes_nothing(url: str) -> None:
