@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from attestation.result import TrustTier
+from verifier.decision.history import History
 from verifier.ports import DeviceRecord, StoredResult
 
 
@@ -33,6 +34,31 @@ def result_document(result: StoredResult, at: datetime) -> dict[str, object]:
         "reference_set": result.reference_set,
         "evidence_sha256": result.evidence_sha256.hex(),
         "ear": result.ear,
+    }
+
+
+def history_document(told: History) -> dict[str, object]:
+    """Return how a device's results developed; moments are null where there is none."""
+    return {
+        "status": told.status.label if told.status is not None else None,
+        "since": moment(told.since) if told.since else None,
+        "last_good_at": moment(told.last_good_at) if told.last_good_at else None,
+        "last_good_until": moment(told.last_good_until) if told.last_good_until else None,
+        "stale_for_s": told.stale_for.total_seconds(),
+        "in_grace": told.in_grace,
+        "complete": told.complete,
+        "changes": [
+            {
+                "at": moment(one.at),
+                "from": one.before.label,
+                "to": one.after.label,
+                "appeared": list(one.appeared),
+                "disappeared": list(one.disappeared),
+                "claims": {claim: list(values) for claim, values in one.claims.items()},
+                "why": one.why,
+            }
+            for one in told.transitions
+        ],
     }
 
 

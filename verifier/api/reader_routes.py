@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from attestation.errors import MalformedInput
 from attestation.limits import MAX_DEVICE_ID_CHARS
 from attestation.result import TrustTier
-from verifier.api.documents import device_document, moment, result_document
+from verifier.api.documents import device_document, history_document, moment, result_document
 from verifier.api.routing import PROBLEMS, GuardedRoute
 from verifier.api.schemas import (
     DecisionDocument,
@@ -20,6 +20,7 @@ from verifier.api.schemas import (
     EvaluationResponse,
     HistoryPage,
 )
+from verifier.decision.history import history as sum_up
 from verifier.services.devices import unknown_device
 from verifier.services.suite import Services
 
@@ -73,10 +74,12 @@ def _results(router: APIRouter, services: Services) -> None:
         at = services.clock.now()
         found = services.devices.history(device_id, before=before, limit=limit)
         following = found[-1].seq if len(found) == limit else 0
+        told = sum_up(found, at, complete=not found or found[-1].seq == 1) if not before else None
         return JSONResponse(
             {
                 "device_id": device_id,
                 "results": [result_document(result, at) for result in found],
+                "summary": history_document(told) if told is not None else None,
                 "next": following,
             }
         )

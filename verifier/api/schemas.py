@@ -90,11 +90,37 @@ class DevicePage(_Document):
     next: str = Field(description="Pass as ?after= for the next page; empty at the end")
 
 
+class ChangeDocument(_Document):
+    """What changed from one result to the next."""
+
+    at: str
+    from_: str = Field(alias="from")
+    to: str
+    appeared: list[str] = Field(description="Codes of reasons that were not there before")
+    disappeared: list[str]
+    claims: dict[str, list[int]] = Field(description="Claim values before and after")
+    why: str = Field(description="The first new reason")
+
+
+class HistoryDocument(_Document):
+    """How the listed results developed."""
+
+    status: str | None
+    since: str | None = Field(description="The first of the newest results with this status")
+    last_good_at: str | None = Field(description="When the device was affirming for the last time")
+    last_good_until: str | None
+    stale_for_s: float = Field(description="For how long the newest result has been expired")
+    in_grace: bool
+    complete: bool = Field(description="Whether these are all results of the device")
+    changes: list[ChangeDocument]
+
+
 class HistoryPage(_Document):
     """Results of one device, newest first."""
 
     device_id: str
     results: list[ResultDocument]
+    summary: HistoryDocument | None = Field(description="Of the first page; null on later ones")
     next: int = Field(description="Pass as ?before= for the next page; 0 at the end")
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from verifier.api.documents import device_document, moment, result_document
+from attestation.result import TrustTier
+from verifier.api.documents import (
+    device_document,
+    history_document,
+    moment,
+    result_document,
+)
 from verifier.cli import context, output
 from verifier.cli.context import Json
+from verifier.decision.history import History, Transition, history
 from verifier.ports import DeviceRecord, StoredResult
 from verifier.services.devices import Devices
 from verifier.sources import SystemClock
@@ -79,12 +86,28 @@ def revoke(
         output.say(f"device {found} is revoked: {reason}")
 
 
-def results(device: Device, *, as_json: Json = False, limit: Limit = 20) -> None:
-    """List the results of one device, newest first."""
+def results(
+    device: Device,
+    *,
+    changes: Annotated[bool, typer.Option("--changes", help="What changed, and why.")] = False,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds a result may be late.")] = 0.0,
+    as_json: Json = False,
+    limit: Limit = 20,
+) -> None:
+    """List the results of one device, newest first; or what changed from one to the next."""
     at = SystemClock().now()
     found = Devices(context.store(context.settings())).history(device, before=0, limit=limit)
+    told = history(
+        found, at, grace=timedelta(seconds=grace), complete=not found or found[-1].seq == 1
+    )
     if as_json:
-        output.say_json([result_document(result, at) for result in found])
+        listed = [result_document(result, at) for result in found]
+        output.say_json(history_document(told) if changes else listed)
+        return
+    output.say(_headline(told))
+    if changes:
+        for one in told.transitions:
+            output.say(_change(one))
         return
     rows = [
         (
@@ -97,6 +120,32 @@ def results(device: Device, *, as_json: Json = False, limit: Limit = 20) -> None
         for result in found
     ]
     output.say_table(("seq", "at", "status", "decision", "first reason"), rows)
+
+
+def _headline(told: History) -> str:
+    """Say in one line how a device stands."""
+    if told.status is None or told.since is None:
+        return "no result yet"
+    more = "" if told.complete else " or longer"
+    words = [f"{told.status.label} since {moment(told.since)}{more}"]
+    if told.last_good_at is None:
+        words.append("never affirming" + ("" if told.complete else " in these results"))
+    elif told.status is not TrustTier.AFFIRMING:
+        words.append(f"last affirming at {moment(told.last_good_at)}")
+    if told.stale_for:
+        late = ", within its grace" if told.in_grace else ""
+        words.append(f"expired {told.stale_for.total_seconds():.0f} s ago{late}")
+    return "; ".join(words)
+
+
+def _change(one: Transition) -> str:
+    words = [f"{moment(one.at)} {one.before.label} → {one.after.label}"]
+    words += [f"{claim} {before} → {after}" for claim, (before, after) in one.claims.items()]
+    if one.disappeared:
+        words.append(f"gone: {', '.join(one.disappeared)}")
+    if one.appeared:
+        words.append(f"new: {', '.join(one.appeared)}")
+    return "; ".join(words) + (f"\n  - {one.why}" if one.why else "")
 
 
 def _status(result: StoredResult) -> str:

@@ -57,6 +57,9 @@ def test_history_is_paged_newest_first(reader: Client, device: SiteDevice) -> No
     assert [result["seq"] for result in first["results"]] == [5, 4, 3]
     assert [result["seq"] for result in second["results"]] == [2, 1]
     assert second["next"] == 0
+    assert first["summary"]["status"] == first["results"][0]["status"]
+    assert first["summary"]["complete"] is False
+    assert second["summary"] is None
 
 
 def test_devices_are_paged(reader: Client, device: SiteDevice) -> None:
