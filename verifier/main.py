@@ -297,6 +297,7 @@ class Verifier:
         while not self._stop.wait(UPKEEP_S):
             try:
                 self.store.forget_results(self.clock.now() - keep)
+                self.store.forget_logs(self.clock.now() - keep)
             except ServiceError as error:
                 self._log.warning("upkeep_failed", reason=error.reason)
 

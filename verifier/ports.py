@@ -151,6 +151,7 @@ class Judgement:
         last_seen: The new clock mark; None keeps the old one (nothing fresh was proven).
         evidence: The message, kept as the device's last evidence.
         firmware_log: (SHA-256, bytes) of a log to remember; None keeps nothing.
+        log_sha256: SHA-256 of the firmware log that the evidence names, sent whole or not.
         progress: How far the IMA list is proven now; None keeps what was known (nothing new was
             proven).
         progress_before: How far it was proven before: what the evidence goes on from.
@@ -161,6 +162,7 @@ class Judgement:
     last_seen: LastSeen | None
     evidence: bytes
     firmware_log: tuple[bytes, bytes] | None = None
+    log_sha256: bytes | None = None
     progress: RuntimeProgress | None = None
     progress_before: RuntimeProgress | None = None
 

@@ -73,6 +73,7 @@ class Draft:
         expires_at: When the result ends.
         message: The evidence.
         new_log: (SHA-256, bytes) of a log that is worth keeping; None otherwise.
+        log_sha256: SHA-256 of the log that the evidence names, if it names one.
     """
 
     record: DeviceRecord
@@ -81,6 +82,7 @@ class Draft:
     expires_at: datetime
     message: bytes
     new_log: tuple[bytes, bytes] | None
+    log_sha256: bytes | None
 
 
 class Attest:
@@ -203,6 +205,7 @@ class Attest:
             expires_at=expires_at,
             message=message,
             new_log=new_log,
+            log_sha256=evidence.firmware_log.digest if evidence.firmware_log else None,
         )
 
     def _expiry(self, result: AttestationResult, at: datetime) -> datetime:
@@ -245,6 +248,7 @@ class Attest:
             last_seen=last_seen,
             evidence=draft.message,
             firmware_log=draft.new_log,
+            log_sha256=draft.log_sha256,
             progress=result.progress if result.progress != known else None,
             progress_before=known,
         )

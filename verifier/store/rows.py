@@ -184,6 +184,7 @@ def evidence_columns(judgement: Judgement) -> Columns:
         "b_device": judgement.result.device,
         "b_message": judgement.evidence,
         "b_progress": encode_progress(before) if before is not None else None,
+        "b_log_sha256": judgement.log_sha256,
     }
 
 

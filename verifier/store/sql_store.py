@@ -12,7 +12,7 @@ from verifier.ports import Judgement
 from verifier.store import rows
 from verifier.store.engine import make_engine, store_errors
 from verifier.store.reading import Reading
-from verifier.store.tables import devices, outbox, results
+from verifier.store.tables import devices, evidence, firmware_logs, outbox, results
 from verifier.store.unit_of_work import Work
 
 
@@ -75,6 +75,21 @@ class SqlStore(Reading):
             and_(outbox.c.device_id == results.c.device_id, outbox.c.seq == results.c.seq)
         )
         query = delete(results).where(results.c.at_us < rows.to_us(older_than), ~newest, ~untold)
+        with self._transaction() as connection:
+            return connection.execute(query).rowcount
+
+    def forget_logs(self, older_than: datetime) -> int:
+        """Drop firmware logs that are old and that no device's last evidence names.
+
+        A device that comes back to such a log is asked to send it whole.
+
+        Returns:
+            How many were dropped.
+        """
+        named = exists().where(evidence.c.log_sha256 == firmware_logs.c.sha256)
+        query = delete(firmware_logs).where(
+            firmware_logs.c.first_seen_us < rows.to_us(older_than), ~named
+        )
         with self._transaction() as connection:
             return connection.execute(query).rowcount
 

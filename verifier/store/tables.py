@@ -104,6 +104,7 @@ evidence: Final = Table(
     Column("device_id", ForeignKey("devices.device_id"), primary_key=True),
     Column("message", LargeBinary, nullable=False),
     Column("progress", Text),
+    Column("log_sha256", LargeBinary),
 )
 
 firmware_logs: Final = Table(

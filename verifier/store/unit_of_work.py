@@ -65,7 +65,11 @@ _INSERT_OUTBOX = insert(outbox)
 _KEEP_EVIDENCE = (
     update(evidence)
     .where(evidence.c.device_id == bindparam("b_device"))
-    .values(message=bindparam("b_message"), progress=bindparam("b_progress"))
+    .values(
+        message=bindparam("b_message"),
+        progress=bindparam("b_progress"),
+        log_sha256=bindparam("b_log_sha256"),
+    )
 )
 
 

@@ -95,6 +95,26 @@ def test_known_log_may_be_sent_as_a_digest(device: SiteDevice) -> None:
     assert device.submit(short).json["status"] == first.json["status"]
 
 
+def test_log_that_the_last_evidence_names_is_not_forgotten(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    """Whether it was sent whole or as a digest; one that nobody names goes."""
+    device.boot(boot_log(b"a kernel of long ago"))
+    old = hashlib.sha256(device.log or b"").digest()
+    device.attest()
+    device.attest()
+    store, later = site.running.store, datetime.now(UTC) + timedelta(days=1)
+    store.forget_logs(later)
+    assert store.firmware_log(old) is not None
+
+    device.boot(boot_log(b"the kernel of today"))
+    device.attest()
+    store.forget_logs(later)
+
+    assert store.firmware_log(old) is None
+    assert store.firmware_log(hashlib.sha256(device.log or b"").digest()) is not None
+
+
 def test_log_that_must_be_replayed_first_is_not_judged_on_the_event_loop(
     site: VerifierSite, device: SiteDevice
 ) -> None:
