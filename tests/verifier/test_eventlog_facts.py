@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,21 @@ def test_pcr_that_is_not_separated_tells_nothing(
     assert isinstance(told, dict)
     assert list(told["unsafe_pcrs"]) == ["7"]
     assert told["facts"]["secure_boot"] is None
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_brackets_of_a_log_are_text_on_a_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    line = b"[ x = y ] [bold]z[/bold]"
+    file.write_bytes(header() + boot(after=event(8, IPL, b"grub_cmd: " + line, line)))
+    terminal = Terminal()
+    with redirect_stdout(terminal):
+        assert offline.eventlog(file, as_json=False, facts=True) == 0
+    assert "[bold]z[/bold]" in terminal.getvalue()
 
 
 def test_log_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

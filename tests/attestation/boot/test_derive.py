@@ -229,6 +229,13 @@ def test_surplus_of_old_shim_is_taken_with_its_digest_only() -> None:
     assert troubles(bad) == [(UNDECODABLE, 7)]
 
 
+@pytest.mark.parametrize("surplus", [b"surpl", b"s"])
+def test_other_surplus_is_not_taken(surplus: bytes) -> None:
+    content = variable("Shim", b"text", SHIM_LOCK) + surplus
+    facts = facts_of(boot(after=event(7, AUTHORITY, content, content[:-1])))
+    assert troubles(facts) == [(UNDECODABLE, 7)]
+
+
 def test_surplus_whose_bytes_were_all_measured_is_refused_even_after_an_honest_one() -> None:
     content = variable("Shim", b"text", SHIM_LOCK) + b"surplu"
     honest = event(7, AUTHORITY, content, content[:-1])
