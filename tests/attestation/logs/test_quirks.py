@@ -82,3 +82,12 @@ def test_tolerated_contents_are_no_contradictions() -> None:
     for name in (QuirkName.SHIM_SURPLUS, QuirkName.BOOT_VARIABLE_DATA_ONLY):
         log = parse_firmware_log(content(name))
         assert check_event_contents(log, SHA256) == ()
+
+
+def test_documentation_names_every_quirk_as_the_table_does() -> None:
+    text = (DATA.parents[1] / "docs/boot-facts.md").read_text()
+    for quirk in QUIRKS.values():
+        verdict = "tolerated" if quirk.tolerated else "refused or withheld"
+        assert (
+            f"| `{quirk.name}` | {verdict} | {quirk.what} | {quirk.why} | {quirk.source} |" in text
+        )
