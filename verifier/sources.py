@@ -62,10 +62,9 @@ def load_appraisal_policy(settings: Settings) -> AppraisalPolicy:
         SettingsInvalid: If it is neither a packaged policy nor a readable, correct file.
     """
     named = settings.policy.appraisal
-    packaged = resources.files("verifier.policies") / f"{named}.toml"
     try:
         if named in packaged_policies():
-            return load_policy(packaged.read_text(), f"packaged policy {named}", known_digests())
+            return packaged_policy(named)
         return load_policy(Path(named).read_text(), named, known_digests())
     except OSError as error:
         raise SettingsInvalid(
@@ -86,6 +85,12 @@ def packaged_policies() -> tuple[str, ...]:
             if name.endswith(".toml") and name != _KNOWN_DIGESTS
         )
     )
+
+
+def packaged_policy(name: str) -> AppraisalPolicy:
+    """Load one of the appraisal policies that come with the verifier."""
+    text = (resources.files("verifier.policies") / f"{name}.toml").read_text()
+    return load_policy(text, f"packaged policy {name}", known_digests())
 
 
 def known_digests() -> NamedDigests:

@@ -1,18 +1,26 @@
-"""``verifier policy show`` and ``verifier policy check``."""
+"""``verifier policy list``, ``show`` and ``check``."""
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from verifier.appraisal.boot_rules import BootRules
+from verifier.appraisal.kernel_words import WordPattern
 from verifier.appraisal.policy_file import load_policy
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.cli import context, output
 from verifier.cli.context import Json
 from verifier.cli.reference_values import read_text
-from verifier.sources import load_appraisal_policy
+from verifier.sources import (
+    known_digests,
+    load_appraisal_policy,
+    packaged_policies,
+    packaged_policy,
+)
 
 # The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
 # must not pay for it.
@@ -30,19 +38,56 @@ def _document(chosen: AppraisalPolicy) -> dict[str, object]:
         "attest_interval_s": chosen.attest_interval.total_seconds(),
         "nonce_ttl_s": chosen.nonce_ttl.total_seconds(),
         "check_event_contents": chosen.check_event_contents,
+        "separators": chosen.separators,
+        "unreviewed": chosen.unreviewed or "accept",
         "rules": [
             {
+                "rule": chosen.rule_names[rule.indices[0]],
                 "pcrs": list(rule.indices),
                 "claim": rule.claim.value,
                 "known": rule.known,
                 "unknown": rule.unknown,
                 "missing": rule.missing,
+                "contradicted": rule.contradicted,
                 "match": rule.match.value,
                 "coverage": rule.coverage.value,
             }
             for rule in chosen.rules
         ],
+        "boot": None if chosen.boot is None else _boot(chosen.boot),
+        "ima": None if chosen.runtime is None else _plain(chosen.runtime),
+        "agent": None if chosen.agent is None else _plain(chosen.agent),
     }
+
+
+def _boot(rules: BootRules) -> dict[str, object]:
+    """Return ``[boot]``: each rule by its key, with what it asks and what it is worth."""
+    told: dict[str, object] = {"unknown_events": rules.unknown_events}
+    for rule in rules.rules:
+        asked = _plain(rule)
+        own = asked if isinstance(asked, dict) else {}
+        told[rule.key] = {
+            "claim": rule.worth.claim.value,
+            "otherwise": rule.worth.otherwise,
+            "missing": rule.worth.missing,
+            "met": rule.worth.met,
+            **{name: value for name, value in own.items() if name not in {"key", "worth"}},
+        }
+    return told
+
+
+def _plain(value: object) -> object:
+    """Return a rule, or a part of one, as JSON can say it."""
+    found: object = value if isinstance(value, bool | int | None) else str(value)
+    if isinstance(value, WordPattern):
+        found = value.text
+    elif isinstance(value, bytes):
+        found = value.hex()
+    elif isinstance(value, frozenset | tuple | list):
+        found = [_plain(one) for one in (sorted(value) if isinstance(value, frozenset) else value)]
+    elif is_dataclass(value):
+        found = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    return found
 
 
 def _tell(chosen: AppraisalPolicy, *, as_json: bool) -> None:
@@ -51,10 +96,12 @@ def _tell(chosen: AppraisalPolicy, *, as_json: bool) -> None:
         output.say_json(document)
         return
     for name, value in document.items():
-        if name != "rules":
-            output.say(f"{name}: {value}")
+        if name in {"rules", "boot"} or value is None:
+            continue
+        output.say(f"{name}: {value}")
     rows = [
         (
+            chosen.rule_names[rule.indices[0]],
             ",".join(str(pcr) for pcr in rule.indices),
             rule.claim.value,
             rule.known,
@@ -64,7 +111,43 @@ def _tell(chosen: AppraisalPolicy, *, as_json: bool) -> None:
         )
         for rule in chosen.rules
     ]
-    output.say_table(("pcrs", "claim", "known", "unknown", "missing", "coverage"), rows)
+    output.say_table(("rule", "pcrs", "claim", "known", "unknown", "missing", "coverage"), rows)
+    if chosen.boot is not None:
+        output.say(f"boot.unknown_events: {chosen.boot.unknown_events}")
+        output.say_table(
+            ("rule", "claim", "otherwise", "missing"),
+            [
+                (
+                    f"boot.{rule.key}",
+                    rule.worth.claim.value,
+                    rule.worth.otherwise,
+                    rule.worth.missing,
+                )
+                for rule in chosen.boot.rules
+            ],
+        )
+
+
+@policy.command("list")
+def list_policies(*, as_json: Json = False) -> None:
+    """List the appraisal policies that come with the verifier."""
+    used = context.settings().policy.appraisal
+    found = [(name, packaged_policy(name)) for name in packaged_policies()]
+    if as_json:
+        output.say_json(
+            [
+                {
+                    "name": name,
+                    "id": one.id,
+                    "description": one.description,
+                    "in_use": name == used,
+                }
+                for name, one in found
+            ]
+        )
+        return
+    rows = [(name, "yes" if name == used else "", one.description) for name, one in found]
+    output.say_table(("policy", "in use", "description"), rows)
 
 
 @policy.command()
@@ -81,7 +164,7 @@ def check(
 ) -> None:
     """Check an appraisal policy file, or both policies in use."""
     if file is not None:
-        chosen = load_policy(read_text(file), str(file))
+        chosen = load_policy(read_text(file), str(file), known_digests())
     else:
         settings = context.settings()
         chosen = load_appraisal_policy(settings)

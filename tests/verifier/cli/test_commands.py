@@ -200,8 +200,37 @@ def test_policy_is_shown_and_checked(run: Run, tmp_path: Path) -> None:
     code, _, complaint = run("policy", "check", str(wrong))
 
     assert shown["id"] == "development/1"
+    assert shown["boot"]["dma_protection"]["otherwise"] == 33
     assert code == 2
-    assert "surprise" in complaint
+    assert "line 2: surprise" in complaint
+
+
+def test_packaged_policies_are_listed_with_the_one_in_use(run: Run) -> None:
+    listed = json.loads(run("policy", "list", "--json")[1])
+
+    assert {one["name"]: one["in_use"] for one in listed} == {
+        "development": True,
+        "linux-edge-ima": False,
+        "linux-server": False,
+    }
+    assert run("policy", "list")[1].splitlines()[0] == "policy\tin use\tdescription"
+
+
+@pytest.mark.parametrize("name", ["development", "linux-edge-ima", "linux-server"])
+def test_each_packaged_policy_is_shown_whole(run: Run, name: str) -> None:
+    file = Path("verifier/policies") / f"{name}.toml"
+
+    code, told, _ = run("policy", "check", str(file))
+    shown = json.loads(run("policy", "check", str(file), "--json")[1])
+
+    assert code == 0
+    assert "boot.unknown_events: " in told
+    assert set(shown["boot"]) - {"unknown_events"} <= {
+        *("secure_boot", "dbx", "exit_boot_services", "dma_protection", "command_line")
+    }
+    assert [rule["rule"] for rule in shown["rules"]] == [
+        f"pcrs[{number}]" for number in range(1, len(shown["rules"]) + 1)
+    ]
 
 
 def test_explained_steps_are_numbered_and_the_exit_code_tells(run: Run, site: VerifierSite) -> None:
@@ -217,6 +246,71 @@ def test_explained_steps_are_numbered_and_the_exit_code_tells(run: Run, site: Ve
     assert [line[0] for line in lines[1:8]] == list("1234567")
     assert "4 measured state  failed" in out
     assert lines[-1].startswith("status: contraindicated")
+
+
+def test_explanation_names_facts_and_the_rule_that_decided(
+    run: Run, site: VerifierSite, tmp_path: Path
+) -> None:
+    other = site.device("SN-RULES")
+    other.enrol()
+    other.tamper()
+    other.attest()
+
+    told = json.loads(run("appraise", "--device", other.device_id, "--explain", "--json")[1])
+    _, out, _ = run("appraise", "--device", other.device_id, "--explain")
+
+    assert told["note"] == ""
+    assert told["decided"]["executables"]["code"] == "log-replay-mismatch"
+    assert told["decided"]["executables"]["rule"] == "pcrs[3]"
+    assert {one["rule"] for one in told["findings"]} >= {"pcrs[3]", "boot.dma_protection"}
+    assert "secure_boot" in told["boot_facts"]
+    assert "what decided each claim:" in out
+    assert "executables = 96 (contraindicated) by pcrs[3]: log-replay-mismatch" in out
+    assert "\x1b" not in out
+
+
+def test_two_evidences_are_compared_in_words(run: Run, site: VerifierSite, tmp_path: Path) -> None:
+    other = site.device("SN-COMPARE")
+    other.enrol()
+    other.attest()
+    other.log_known = False
+    before, log = tmp_path / "before", tmp_path / "log"
+    before.write_bytes(other.evidence(other.ask()))
+    log.write_bytes(boot_log())
+    other.tamper()
+    other.attest()
+
+    same = run("compare", str(before), str(before))
+    code, out, _ = run("compare", str(before), "--device", other.device_id)
+    told = json.loads(run("compare", str(before), "--device", other.device_id, "--json")[1])
+    before.write_bytes(boot_log(b"kernel 6.2"))
+    kernels = run("compare", str(log), str(before))
+
+    assert same[:2] == (0, "every sha256 PCR that both tell is the same\n")
+    assert code == 1
+    assert ", and no log explains its value after" in out
+    assert {one["explained"] for one in told["differences"]} == {False}
+    assert "PCR 8 changed because" in kernels[1]
+    assert "no quote proves it" in kernels[1]
+
+
+def test_results_are_summed_up_and_their_changes_told(run: Run, site: VerifierSite) -> None:
+    other = site.device("SN-HISTORY")
+    other.enrol()
+    other.attest()
+    other.tamper()
+    other.attest()
+
+    headline = run("results", other.device_id)[1].splitlines()[0]
+    changes = run("results", other.device_id, "--changes")[1]
+    told = json.loads(run("results", other.device_id, "--changes", "--json")[1])
+
+    assert headline.startswith("contraindicated since ")
+    assert " → contraindicated" in changes
+    assert "log-replay-mismatch" in changes
+    assert told["status"] == "contraindicated"
+    assert told["complete"] is True
+    assert told["changes"][0]["appeared"] == ["log-replay-mismatch"]
 
 
 def test_evidence_file_is_judged_offline(run: Run, device: SiteDevice, tmp_path: Path) -> None:
