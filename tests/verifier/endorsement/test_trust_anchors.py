@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.errors import LimitExceeded, MalformedInput, UntrustedEndorsement
 from attestation.refusals import RefusalCode as Code
 from device_agent.ports import KeyRole
+from tests.attestation.ek.test_roca import weak_prime
 from tests.simulators.soft_device import SoftManufacturer
 from verifier.endorsement.trust_anchors import ChainProfile, TrustAnchors
 
@@ -157,3 +158,20 @@ def test_anchor_given_twice_counts_once() -> None:
     maker = SoftManufacturer()
 
     assert len(TrustAnchors.from_pem(maker.root_pem, maker.root_pem).certificates) == 1
+
+
+@pytest.mark.parametrize("role", [KeyRole.IAK, KeyRole.IDEVID])
+def test_device_key_with_the_roca_fingerprint_is_too_weak(role: KeyRole) -> None:
+    """N42."""
+    weak = 0
+    while weak.bit_length() != 2048:
+        weak = weak_prime(1025) * weak_prime(1024)
+    maker = SoftManufacturer()
+    chain = [maker.issue(role, rsa.RSAPublicNumbers(65537, weak).public_key(), "A-1")]
+    anchors = TrustAnchors.from_pem(maker.root_pem)
+    profile = ChainProfile.IAK if role is KeyRole.IAK else ChainProfile.IDEVID
+
+    with pytest.raises(UntrustedEndorsement, match="ROCA") as caught:
+        anchors.validate(chain, AT, profile)
+
+    assert caught.value.code is Code.KEY_TOO_WEAK

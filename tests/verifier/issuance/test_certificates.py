@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from attestation.certificates import check_iak_profile, check_idevid_profile, hardware_module
+from attestation.ek.certificate import parse_maker_certificate
 from attestation.errors import InputError, VerificationError
 from attestation.refusals import RefusalCode as Code
 from attestation.tpm.csr_idevid import (
@@ -21,12 +22,14 @@ from attestation.tpm.csr_idevid import (
     parse_content,
 )
 from device_agent.ports import KeyRole
+from tests.simulators import soft_tpm_maker
 from tests.simulators.soft_device import SoftTpm
 from tests.verifier.appraisal.courtroom import NOW
 from tests.verifier.issuance.factory_floor import FactoryFloor, owner_ca
 from verifier.endorsement.trust_anchors import ChainProfile, TrustAnchors
+from verifier.endorsement.vendor_roots import VendorRoots
 from verifier.issuance.enrol import device_id_from_serial, issue_ldevid
-from verifier.issuance.manufacture import issue_identity, judge_manufacture
+from verifier.issuance.manufacture import EkTerms, issue_identity, judge_manufacture
 from verifier.issuance.profiles import Issuer, certificate_serial
 
 SERIAL = certificate_serial(b"\xab" * 16)
@@ -214,6 +217,49 @@ def manufacture_refusal(request: TcgCsrIdevid, inventory: set[str] | None = None
     with pytest.raises(VerificationError) as caught:
         judge_manufacture(request, inventory=inventory)
     return caught.value.code
+
+
+def endorsed_request(leaf: bytes) -> TcgCsrIdevid:
+    return manufacture_request(SoftTpm(), ek_certificate=leaf)
+
+
+def ek_terms(*, required: bool = False) -> EkTerms:
+    roots = VendorRoots(roots=(parse_maker_certificate(TPM_MAKER.der),))
+    return EkTerms(roots=roots, required=required)
+
+
+TPM_MAKER = soft_tpm_maker.root()
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(40)])
+def test_ek_certificate_of_a_request_is_judged_as_it_stands_in_nv(padding: bytes) -> None:
+    request = endorsed_request(soft_tpm_maker.ek(TPM_MAKER) + padding)
+
+    accepted = judge_manufacture(request, ek=ek_terms(required=True), at=NOW)
+
+    assert accepted.ek is not None
+    assert accepted.ek.maker.manufacturer == "IFX"
+    assert judge_manufacture(request).ek is None
+
+
+def test_ek_certificate_of_a_foreign_maker_refuses_the_request() -> None:
+    """N44."""
+    request = endorsed_request(soft_tpm_maker.ek(soft_tpm_maker.root("Foreign")))
+
+    with pytest.raises(VerificationError) as caught:
+        judge_manufacture(request, ek=ek_terms(), at=NOW)
+
+    assert caught.value.code is Code.EK_CERTIFICATE_UNTRUSTED
+
+
+def test_request_without_an_ek_certificate_is_taken_unless_the_line_wants_one() -> None:
+    """N44."""
+    request = endorsed_request(b"")
+
+    assert judge_manufacture(request, ek=ek_terms(), at=NOW).ek is None
+    with pytest.raises(VerificationError) as caught:
+        judge_manufacture(request, ek=ek_terms(required=True), at=NOW)
+    assert caught.value.code is Code.MANUFACTURE_REQUEST_INVALID
 
 
 def test_serial_outside_the_inventory_is_refused() -> None:
