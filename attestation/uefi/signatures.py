@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 from attestation.errors import LimitExceeded
-from attestation.limits import MAX_SIGNATURE_ENTRIES, MAX_SIGNATURE_LISTS
+from attestation.limits import MAX_CERTIFICATE_BYTES, MAX_SIGNATURE_ENTRIES, MAX_SIGNATURE_LISTS
 from attestation.reader import Reader, Struct
 from attestation.refusals import RefusalCode
 from attestation.uefi.guid import CERT_SHA256, CERT_X509, GUID_BYTES, SHIM_LOCK
@@ -18,7 +18,8 @@ _STRUCTURE: Final = "EFI_SIGNATURE_LIST"
 _LIST_HEADER: Final = Struct("<16sIII")
 _HASH_ENTRY: Final = Struct("16x32s")
 _SHA256_BYTES: Final = 32
-_SUBJECTS_KEPT: Final = 1024
+_SUBJECTS_KEPT: Final = 512
+"""Certificates whose subject is remembered: at most 8 MiB of hostile bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +143,13 @@ def parse_admission(vendor: bytes, data: bytes) -> Admission:
     return Admission(None, hashlib.sha256(data).digest(), "")
 
 
-@lru_cache(maxsize=_SUBJECTS_KEPT)
 def certificate_subject(der: bytes) -> str | None:
     """Return a certificate's subject for people (RFC 4514), None if it is no certificate.
 
-    Remembered by content: the same few vendors' certificates stand in every machine's db.
+    Remembered by content, because the same few vendors' certificates stand in every machine's db;
+    what is too large for a certificate is not kept.
     """
-    return subject_of(der)
+    return _remembered_subject(der) if len(der) <= MAX_CERTIFICATE_BYTES else None
+
+
+_remembered_subject: Final = lru_cache(maxsize=_SUBJECTS_KEPT)(subject_of)

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from attestation.errors import InputError
-from attestation.limits import MAX_SIGNATURE_LISTS
+from attestation.limits import MAX_CERTIFICATE_BYTES, MAX_SIGNATURE_LISTS
 from attestation.reader import pack
 from attestation.refusals import RefusalCode
 from attestation.uefi.guid import (
@@ -16,7 +16,12 @@ from attestation.uefi.guid import (
     IMAGE_SECURITY_DATABASE,
     SHIM_LOCK,
 )
-from attestation.uefi.signatures import parse_admission, parse_signature_lists
+from attestation.uefi.signatures import (
+    _remembered_subject,
+    certificate_subject,
+    parse_admission,
+    parse_signature_lists,
+)
 from tests.simulators.uefi import OWNER, certificate_list, hash_list, signature_list
 
 A, B = b"a" * 32, b"b" * 32
@@ -106,3 +111,11 @@ def test_admission_shorter_than_its_owner_is_refused() -> None:
 def test_certificates_of_two_lists_keep_their_order() -> None:
     data = signature_list(CERT_X509, [b"one", b"two"]) + certificate_list(b"three")
     assert parse_signature_lists(data).certificates == (b"one", b"two", b"three")
+
+
+def test_bytes_too_large_for_a_certificate_are_not_remembered() -> None:
+    _remembered_subject.cache_clear()
+    assert certificate_subject(b"0" * (MAX_CERTIFICATE_BYTES + 1)) is None
+    assert _remembered_subject.cache_info().currsize == 0
+    assert certificate_subject(b"0" * MAX_CERTIFICATE_BYTES) is None
+    assert _remembered_subject.cache_info().currsize == 1
