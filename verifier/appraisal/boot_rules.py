@@ -11,10 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
-
-from typing_extensions import override
+from typing import Final, NamedTuple
 
 from attestation.boot.facts import BootFacts, Trouble
 from attestation.refusals import RefusalCode
@@ -24,7 +21,7 @@ from verifier.appraisal.boot_seen import BOOT_AS_REQUIRED, BootRule, Seen
 DEFAULT_UNKNOWN_EVENTS: Final = 96
 
 _MEASURED_STEP: Final = 4
-_KEPT_JUDGEMENTS: Final = 1024
+_MOST_KEPT: Final = 1024
 _CLAIM_OF_PCR: Final = {
     **dict.fromkeys((0, 2, 3, 6), Claim.HARDWARE),
     **dict.fromkeys((1, 7), Claim.CONFIGURATION),
@@ -45,6 +42,17 @@ class BootRules:
     unknown_events: int = DEFAULT_UNKNOWN_EVENTS
 
 
+class _Kept(NamedTuple):
+    """A judgement with what it was made of: while that is held, its identity is its own."""
+
+    facts: BootFacts | None
+    rules: BootRules
+    findings: tuple[Finding, ...]
+
+
+_KEPT: Final[dict[tuple[int, int], _Kept]] = {}
+
+
 def judge_boot(facts: BootFacts | None, rules: BootRules) -> tuple[Finding, ...]:
     """Say what the boot is worth.
 
@@ -58,30 +66,14 @@ def judge_boot(facts: BootFacts | None, rules: BootRules) -> tuple[Finding, ...]
     Returns:
         One finding for each rule, and one for each PCR with an unreadable event.
     """
-    return _judged(_Same(facts, rules))
-
-
-class _Same:
-    """Two values, compared by their identity and kept alive, so that it stays theirs."""
-
-    __slots__ = ("facts", "rules")
-
-    def __init__(self, facts: BootFacts | None, rules: BootRules) -> None:
-        self.facts = facts
-        self.rules = rules
-
-    @override
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.facts is other.facts and self.rules is other.rules
-
-    @override
-    def __hash__(self) -> int:
-        return hash((id(self.facts), id(self.rules)))
-
-
-@lru_cache(maxsize=_KEPT_JUDGEMENTS)
-def _judged(both: _Same) -> tuple[Finding, ...]:
-    return tuple(_judge(both.facts, both.rules))
+    key = (id(facts), id(rules))
+    kept = _KEPT.get(key)
+    if kept is None:
+        kept = _Kept(facts, rules, tuple(_judge(facts, rules)))
+        if len(_KEPT) >= _MOST_KEPT:
+            _KEPT.clear()
+        _KEPT[key] = kept
+    return kept.findings
 
 
 def _judge(facts: BootFacts | None, rules: BootRules) -> Iterator[Finding]:
