@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from tests.conformance.run.report import main
+import runpy
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    runpy.run_module("tests.conformance.run", run_name="__main__")

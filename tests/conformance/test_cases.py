@@ -48,7 +48,18 @@ def test_every_row_has_an_accepted_neighbour() -> None:
         for anchor in case.anchors
     }
 
-    assert {anchor for case in load().values() for anchor in case.anchors} == accepted
+    assert accepted == ROWS
+
+
+def test_every_row_has_a_case_that_is_not_accepted() -> None:
+    attacks = {
+        anchor
+        for case in load().values()
+        if case.expected["verdict"] != "accepted"
+        for anchor in case.anchors
+    }
+
+    assert attacks == ROWS
 
 
 def test_patch_that_does_not_fit_is_refused() -> None:

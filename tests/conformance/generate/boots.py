@@ -516,4 +516,3 @@ def _nesting() -> list[Json]:
             pcr=12,
         ),
     ]
-

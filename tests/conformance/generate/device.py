@@ -104,8 +104,8 @@ class FixedTpm(SoftTpm):
                     role, self.keys[role].private.public_key(), serial
                 )
 
-    def csr(self, role: KeyRole, common_name: str, uris: object = ()) -> bytes:
-        """A PKCS#10 request, the same each time; ``uris`` are left out."""
+    def csr(self, role: KeyRole, common_name: str, _uris: object = ()) -> bytes:
+        """A PKCS#10 request, the same each time; it names no URI."""
         private = self.keys[role].private
         assert isinstance(private, ec.EllipticCurvePrivateKey)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -118,10 +118,17 @@ class FixedTpm(SoftTpm):
 AIK_USAGE: Final = ObjectIdentifier("2.23.133.8.3")
 EK_USAGE: Final = ObjectIdentifier("2.23.133.8.1")
 _TPM2: Final = ObjectIdentifier("2.23.133.1.2")
-_USAGES: Final = (
-    "digital_signature content_commitment key_encipherment data_encipherment key_agreement "
-    "key_cert_sign crl_sign encipher_only decipher_only"
-).split()
+_USAGES: Final = [
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+]
 
 
 def usage(*allowed: str) -> x509.KeyUsage:
@@ -181,6 +188,20 @@ class FixedMaker:
         for value, critical in extensions:
             builder = builder.add_extension(value, critical=critical)
         return builder.sign(self.key, hashes.SHA256(), ecdsa_deterministic=True)
+
+    def revocation_list(self, *serials: int) -> bytes:
+        """A CRL that takes certificates back, DER."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.subject)
+            .last_update(MADE)
+            .next_update(ALWAYS)
+        )
+        for serial in serials:
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(MADE)
+            builder = builder.add_revoked_certificate(revoked.build())
+        signed = builder.sign(self.key, hashes.SHA256(), ecdsa_deterministic=True)
+        return signed.public_bytes(Encoding.DER)
 
     def issue(
         self,

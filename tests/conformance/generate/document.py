@@ -5,11 +5,31 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from tests.conformance.generate import boots, enrolments, freshness, http, logs, manufacture, quotes
+from tests.conformance.generate import (
+    boots,
+    endorsement_keys,
+    enrolments,
+    freshness,
+    http,
+    logs,
+    manufacture,
+    quotes,
+    runtime,
+)
 from tests.conformance.generate.model import Json
 
 VERSION: Final = 1
-_MODULES: Final = (quotes, logs, boots, freshness, enrolments, manufacture, http)
+_MODULES: Final = (
+    quotes,
+    logs,
+    boots,
+    runtime,
+    freshness,
+    enrolments,
+    endorsement_keys,
+    manufacture,
+    http,
+)
 
 
 def cases() -> list[Json]:

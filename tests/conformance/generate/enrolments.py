@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from cryptography import x509
+
 from attestation.evidence import Quote, certify_qualifying_data, qualifying_data
 from attestation.pcr import parse_selection
 from attestation.wire.enrolment_codec import EnrolmentRequest
@@ -384,6 +386,7 @@ def _certificates() -> list[Json]:
             "Evidence that a stranger may forward proves nothing about who forwards it.",
             Floor().request(presented=other),
         ),
+        *_revoked(),
         *(
             refused(
                 f"{role.value}-{word}",
@@ -400,6 +403,40 @@ def _certificates() -> list[Json]:
             )
         ),
     ]
+
+
+def _revoked() -> list[Json]:
+    made = []
+    for role in (KeyRole.IDEVID, KeyRole.IAK):
+        floor = Floor()
+        serial = x509.load_der_x509_certificate(floor.tpm.certificates[role]).serial_number
+        given = floor.request()
+        given["revocation_lists"] = [blob(floor.maker.revocation_list(serial))]
+        made.append(
+            refused(
+                f"{role.value}-revoked",
+                "N43",
+                f"An {role.value.upper()} certificate on its maker's revocation list is refused",
+                "certificate-revoked",
+                "A maker takes back what it learns to be broken; whoever does not look believes.",
+                given,
+            )
+        )
+    others = Floor()
+    given = others.request()
+    given["revocation_lists"] = [blob(others.maker.revocation_list(1, 2, 3))]
+    made.append(
+        case(
+            "enrolment-others-revoked",
+            "N43",
+            "A device beside revoked ones is enrolled",
+            kind="enrolment",
+            given=given,
+            verdict="accepted",
+            why="The neighbour of the revoked certificate.",
+        )
+    )
+    return made
 
 
 def _dated(role: KeyRole, start: datetime, until: datetime) -> Floor:

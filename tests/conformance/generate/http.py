@@ -141,9 +141,7 @@ def _roles() -> list[Json]:
             "The maker's identity certificate does not do for attestation",
             why,
             ENROL,
-            step(
-                "device-idevid", _CHALLENGE, "refused", "client-certificate-wrong", status=401
-            ),
+            step("device-idevid", _CHALLENGE, "refused", "client-certificate-wrong", status=401),
         ),
         sequence(
             "owner-identity-enrols",

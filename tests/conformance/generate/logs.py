@@ -159,7 +159,7 @@ def _honest() -> list[Json]:
             "a laptop",
         ),
     }
-    made = [
+    return [
         case(
             f"log-honest-{name}",
             "N3 N5 N22 N23 N24 N25 N26 N32",
@@ -172,7 +172,6 @@ def _honest() -> list[Json]:
         )
         for name, (path, words) in logs.items()
     ]
-    return made
 
 
 def _separators() -> list[Json]:

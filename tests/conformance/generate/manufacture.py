@@ -10,7 +10,8 @@ from attestation.reader import pack
 from attestation.tpm.csr_idevid import TcgCsrIdevidContent, build, build_content
 from device_agent.ports import KeyRole
 from tests.conformance.cases import ROOT
-from tests.conformance.generate.device import FixedTpm, fixed_key, seed
+from tests.conformance.generate.device import NOW, FixedTpm, fixed_key, seed
+from tests.conformance.generate.endorsement_keys import certificate, maker
 from tests.conformance.generate.model import Json, blob, case
 from tests.simulators.soft_device import IDEVID_ATTRIBUTES
 
@@ -46,7 +47,14 @@ def honest_content(tpm: FixedTpm, **changes: Any) -> bytes:
 
 
 def refused(
-    name: str, title: str, code: str, why: str, request: bytes, *, verdict: str = "malformed"
+    name: str,
+    title: str,
+    code: str,
+    why: str,
+    request: bytes,
+    *,
+    verdict: str = "malformed",
+    **more: Any,
 ) -> Json:
     """A request that no maker may grant."""
     return case(
@@ -54,7 +62,7 @@ def refused(
         "N44",
         title,
         kind="tcg-csr",
-        given={"request": blob(request)},
+        given={"request": blob(request), **more},
         verdict=verdict,
         code=code,
         why=why,
@@ -87,6 +95,58 @@ def cases() -> list[Json]:
         ),
         *_sizes(),
         *_proofs(),
+        *_lists(),
+    ]
+
+
+def _lists() -> list[Json]:
+    tpm = FixedTpm()
+    ek = {"roots": [blob(maker().root_der)], "at": NOW.isoformat()}
+
+    def request(der: bytes) -> bytes:
+        return signed(tpm, honest_content(tpm, ek_certificate=der))
+
+    return [
+        case(
+            "tcg-csr-of-a-listed-unit",
+            "N44",
+            "The request of a unit on the list, with its EK certificate, is taken",
+            kind="tcg-csr",
+            given={
+                "request": blob(request(certificate())),
+                "inventory": ["BOX-0041", "BOX-0042"],
+                "ek": ek,
+            },
+            verdict="accepted",
+            why="The neighbour of every refused request.",
+        ),
+        refused(
+            "of-another-unit",
+            "A request with a serial that is not on the line's list is refused",
+            "manufacture-request-invalid",
+            "The serial becomes the device's name for good.",
+            request(certificate()),
+            verdict="refused",
+            inventory=["BOX-0041"],
+        ),
+        refused(
+            "ek-missing",
+            "A request without an EK certificate is refused where one is asked for",
+            "manufacture-request-invalid",
+            "Without it nobody says that the keys live in a TPM.",
+            request(b""),
+            verdict="refused",
+            ek=ek,
+        ),
+        refused(
+            "ek-by-an-impostor",
+            "A request with an EK certificate of nobody's making is refused",
+            "ek-certificate-untrusted",
+            "A field that is carried and not checked is worse than none.",
+            request(certificate(maker("impostor"))),
+            verdict="refused",
+            ek=ek,
+        ),
     ]
 
 

@@ -32,12 +32,15 @@ def run(given: Mapping[str, Any]) -> Outcome:
         csr=octets(sent["csr"]),
         evidence=octets(sent["evidence"]),
     )
+    anchors = anchors_of([octets(der) for der in given["trust_anchors"]])
+    if "revocation_lists" in given:
+        anchors = anchors.with_revocations([octets(der) for der in given["revocation_lists"]])
     accepted = judge_enrolment(
         decode_enrolment(encode_enrolment(request)),
         presented=octets(given["tls_client_certificate"]),
         challenge=authority(),
         terms=EnrolmentTerms(
-            anchors=anchors_of([octets(der) for der in given["trust_anchors"]]),
+            anchors=anchors,
             reference=reference_of(given["policy"]),
             policy=policy_of(given["policy"]),
         ),

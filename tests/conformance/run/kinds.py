@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tests.conformance.cases import Case
-from tests.conformance.run import enrolments, logs, manufacture, quotes, sequences, site
+from tests.conformance.run import (
+    endorsement_keys,
+    enrolments,
+    logs,
+    manufacture,
+    quotes,
+    runtime,
+    sequences,
+    site,
+)
 from tests.conformance.run.outcome import Outcome, attempt
 
 RUNNERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Outcome]]] = {
@@ -14,6 +23,9 @@ RUNNERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Outcome]]] = {
     "firmware-log": logs.run,
     "evidence-sequence": sequences.run,
     "enrolment": enrolments.run,
+    "ek-certificate": endorsement_keys.run_certificate,
+    "activation": endorsement_keys.run_activation,
+    "ima-list": runtime.run,
     "tcg-csr": manufacture.run,
     "http": site.run,
 }

@@ -30,7 +30,8 @@ def run(given: Mapping[str, Any]) -> Outcome:
     endorsement = given.get("endorsement", {})
     for name in ("endorsed_from", "endorsed_until"):
         if name in endorsement:
-            enrolment = replace(enrolment, **{name: moment(endorsement[name])})
+            changed: dict[str, Any] = {name: moment(endorsement[name])}
+            enrolment = replace(enrolment, **changed)
     enrolment = replace(enrolment, revoked=endorsement.get("revoked", False))
     if not endorsement.get("anchor_trusted", True):
         other = FixedMaker("Somebody Else")

@@ -1,0 +1,136 @@
+"""Kinds ``ek-certificate`` and ``activation``."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from cryptography.hazmat.decrepit.ciphers.modes import CFB
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+
+from attestation.algorithms import HashAlgorithm
+from attestation.ek.certificate import parse_maker_certificate
+from attestation.ek.forms import read_certificate
+from attestation.errors import AttestationError
+from attestation.reader import Reader
+from attestation.tpm.public import parse_public
+from device_agent.ports import KeyRole
+from tests.conformance.cases import octets
+from tests.conformance.generate.device import FixedTpm, private_key, seed
+from tests.conformance.run.bench import NOW, moment
+from tests.conformance.run.outcome import Outcome, attempt
+from tests.conformance.run.sequences import WrongStep
+from verifier.endorsement.ek import judge_ek
+from verifier.endorsement.firmware import version_from_quote
+from verifier.endorsement.vendor_roots import VendorRoots
+from verifier.issuance.credential_activation import (
+    ACTIVATION_ENTROPY_BYTES,
+    Credential,
+    PendingActivations,
+    begin_activation,
+    kdf_a,
+    kdf_e,
+)
+
+_SHA256: Final = HashAlgorithm.SHA256
+_COORDINATE: Final = 32
+_SUBJECT: Final = "the connection that was asked"
+
+
+def run_certificate(given: Mapping[str, Any]) -> Outcome:
+    """Judge one EK certificate; a refusal is raised."""
+    certificate = read_certificate(
+        octets(given["certificate"]), from_nv=given.get("from_nv", False)
+    )
+    version = given.get("firmware_version")
+    endorsed = judge_ek(
+        certificate,
+        [parse_maker_certificate(octets(der)) for der in given["intermediates"]],
+        VendorRoots(roots=tuple(parse_maker_certificate(octets(der)) for der in given["roots"])),
+        moment(given["at"]),
+        firmware=None if version is None else version_from_quote(int(version, 16)),
+    )
+    return Outcome(verdict="accepted", told=frozenset(str(one.code) for one in endorsed.findings))
+
+
+def run_activation(given: Mapping[str, Any]) -> Outcome:
+    """Begin one activation and answer it as each step says; the last step is the answer."""
+    tpm, waiting = FixedTpm(), PendingActivations()
+    name = parse_public(tpm.public_area(KeyRole.IAK)).name
+    entropy = seed("activation", ACTIVATION_ENTROPY_BYTES)
+    challenge = begin_activation(
+        private_key("ek").public_key(),
+        name,
+        subject=_SUBJECT,
+        ek_sha256=hashlib.sha256(b"ek").digest(),
+        entropy=entropy,
+        at=NOW,
+    )
+    waiting.add(challenge, NOW)
+    steps = given["steps"]
+    for number, step in enumerate(steps, start=1):
+        other = "other" in step["by"] and "connection" in step["by"]
+        answer = _answer(step["by"], challenge.credential, name)
+        at = NOW + timedelta(seconds=step["after_s"])
+        said = attempt(
+            lambda answer=answer, other=other, at=at: _redeem(  # type: ignore[misc]
+                waiting, "another connection" if other else _SUBJECT, answer, at, entropy
+            )
+        )
+        wanted = step["expected"]
+        if said.verdict != wanted["verdict"] or (
+            wanted["code"] is not None and wanted["code"] not in said.codes
+        ):
+            raise WrongStep(f"step {number} ({step['by']}) is {said.verdict}: {said.detail}")
+        if number == len(steps):
+            return said
+    raise WrongStep("no step")
+
+
+def _redeem(
+    waiting: PendingActivations, subject: str, answer: bytes, at: Any, entropy: bytes
+) -> Outcome:
+    secret = entropy[:_COORDINATE]
+    try:
+        waiting.redeem(subject, answer, at)
+    except AttestationError as error:
+        told = f"{error!r} {error} {error.__dict__}"
+        if secret.hex() in told or repr(secret) in told:
+            raise WrongStep("the refusal gives the secret away") from error
+        raise
+    return Outcome(verdict="accepted")
+
+
+def _answer(by: str, credential: Credential, name: bytes) -> bytes:
+    """What the TPM of a step gives back; bytes of its own where it cannot unwrap."""
+    if by == "a-guess":
+        return bytes(_COORDINATE)
+    if by == "another-tpm":
+        return _activate(private_key("another ek"), name, credential)
+    if by == "the-tpm-with-another-attestation-key":
+        other = parse_public(FixedTpm("BOX-0666").public_area(KeyRole.IAK)).name
+        return _activate(private_key("ek"), other, credential)
+    return _activate(private_key("ek"), name, credential)
+
+
+def _activate(ek: ec.EllipticCurvePrivateKey, name: bytes, credential: Credential) -> bytes:
+    """TPM2_ActivateCredential in software (TPM 2.0 Part 1, 24.4 and C.6.4), P-256 only."""
+    point = Reader(credential.encrypted_seed[2:], "TPMS_ECC_POINT")
+    x, y = (point.sized(axis, limit=_COORDINATE) for axis in ("x", "y"))
+    theirs = ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP256R1())
+    shared = ek.exchange(ec.ECDH(), theirs.public_key())
+    mine = ek.public_key().public_numbers().x.to_bytes(_COORDINATE)
+    secret_seed = kdf_e(_SHA256, shared, "IDENTITY", x, mine, 256)
+    blob = Reader(credential.blob[2:], "TPMS_ID_OBJECT")
+    mac = blob.sized("integrityHMAC", limit=_COORDINATE)
+    identity = blob.rest()
+    mac_key = kdf_a(_SHA256, secret_seed, "INTEGRITY", b"", b"", 256)
+    if not hmac.compare_digest(mac, hmac.digest(mac_key, identity + name, "sha256")):
+        return b"TPM_RC_INTEGRITY"
+    key = kdf_a(_SHA256, secret_seed, "STORAGE", name, b"", 128)
+    decryptor = Cipher(algorithms.AES(key), CFB(bytes(16))).decryptor()
+    return (decryptor.update(identity) + decryptor.finalize())[2:]
