@@ -586,3 +586,10 @@ def test_policy_that_asks_for_a_pcr_outside_the_quote_is_our_fault_not_the_devic
 def test_wrong_ima_section_is_refused_by_its_key(ima: str, words: str) -> None:
     with pytest.raises(MalformedInput, match=words):
         load_policy(APPRAISAL.format(ima=ima, selection=SELECTION), "test")
+
+
+@pytest.mark.parametrize("also", ["", "digests = '''\n{}\n'''\n"])
+def test_denied_digest_wins_over_every_list_that_allows_it(also: str) -> None:
+    court = Running(f"{also.format(digest(b'env'))}denied = '''\n{digest(b'env')}  hole\n'''")
+
+    assert of(court.look(), RefusalCode.IMA_FILE_DENIED).value == 96

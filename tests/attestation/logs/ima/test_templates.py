@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from attestation.algorithms import HashAlgorithm
 from attestation.errors import AttestationError, MalformedInput
 from attestation.logs.ima import ImaEntry, parse_ima_list, replay_ima
+from attestation.logs.ima.aggregate import BOOT_AGGREGATE, AggregateVerdict, judge_aggregate
 from attestation.logs.ima.follow import Followed, Known, Place, follow
 from attestation.logs.ima.measured import binary_list
-from attestation.logs.ima.template import path_of, read_template, show
+from attestation.logs.ima.template import ImaFile, path_of, read_template, show
 from attestation.pcr import PcrBanks
 from attestation.refusals import RefusalCode
 from tests.simulators.soft_ima import ascii_line, entry, field, ng, tagged
@@ -291,3 +292,37 @@ def test_any_path_survives_from_binary_to_its_reading(paths: list[bytes]) -> Non
     read = [read_template(one.template, one.data, 0).path for one in parse_ima_list(content)]
 
     assert read == paths
+
+
+def test_one_bank_of_two_that_the_list_does_not_lead_to_is_no_match() -> None:
+    content = entry(ng(b"/x", b"x"))
+    quoted = replay_ima(parse_ima_list(content), BANKS, start={}, padded=False)
+
+    followed, _ = passed(content, {**quoted, SHA256: {10: b"\x01" * 32}})
+
+    assert not followed.matched
+
+
+def test_n36_aggregate_that_needs_pcrs_which_are_not_quoted_is_said_to() -> None:
+    values = {SHA256: {index: bytes([index]) * 32 for index in range(10)}}
+    whole = ImaFile(tagged(b"".join(values[SHA256].values())), BOOT_AGGREGATE)
+    fewer = {SHA256: {index: values[SHA256][index] for index in range(8)}}
+
+    assert judge_aggregate(whole, values) is AggregateVerdict.HOLDS
+    assert judge_aggregate(whole, fewer) is AggregateVerdict.NOT_QUOTED
+    assert judge_aggregate(whole, {}) is AggregateVerdict.NOT_QUOTED
+    zeros = ImaFile(b"sha256:\0" + bytes(32), BOOT_AGGREGATE)
+    assert judge_aggregate(zeros, {}) is AggregateVerdict.DIFFERS
+
+
+def test_real_boot_aggregate_holds_against_the_real_tpms_values() -> None:
+    stated = json.loads((H12SSL / "eventlog.expected-pcrs.json").read_text())
+    values = {
+        bank: {int(pcr): bytes.fromhex(value) for pcr, value in stated[bank.label].items()}
+        for bank in BANKS
+    }
+    first = parse_ima_list(BINARY).entries[0]
+
+    verdict = judge_aggregate(read_template(first.template, first.data, 0), values)
+
+    assert verdict is AggregateVerdict.HOLDS
