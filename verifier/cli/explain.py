@@ -136,4 +136,5 @@ def _enrolment(store: DeviceReader, name: str) -> Enrolment:
     record = store.device(device_id(name))
     if record is None:
         raise unknown_device(name)
-    return replace(record.enrolment, last_seen=None, progress=None)
+    before = store.progress_before(record.device)
+    return replace(record.enrolment, last_seen=None, progress=before)

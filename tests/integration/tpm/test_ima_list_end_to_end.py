@@ -27,7 +27,7 @@ from device_agent.loop import Clock, DaemonLoop
 from device_agent.main import LdevidIdentity, assemble, pacing_of
 from device_agent.notify import SystemdNotifier
 from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply, VerifierClient
-from device_agent.settings import parse_settings
+from device_agent.settings import Settings, parse_settings
 from device_agent.tpm.adapter import EsapiTpm
 from tests.simulators.ima_kernel import ImaKernel, split_entries
 from tests.simulators.runtime_site import DENIED, POLICY, digest_of, know_files
@@ -108,22 +108,7 @@ class Machine:
 
     def attest_between(self, *acts: Callable[[], None]) -> list[Sent]:
         """Run the daemon: it attests, then after each act again; return what it sent."""
-        settings = parse_settings(
-            f"""
-            [tpm]
-            tcti = "{self._chip.tcti}"
-            [verifier]
-            url = "https://localhost:{self._site.port}"
-            ca_file = "{self._site.service_ca}"
-            [evidence]
-            firmware_log = "{self._folder / "log"}"
-            ima_list = "{self.kernel.path}"
-            [state]
-            directory = "{self._folder / "state"}"
-            """,
-            "test.toml",
-            {},
-        )
+        settings = self._settings()
         tpm = EsapiTpm(settings.tpm.tcti)
         parts = assemble(settings, tpm)
         verifier = Overheard(parts.verifier)
@@ -168,6 +153,24 @@ class Machine:
             verifier.close()
             tpm.close()
         return verifier.sent
+
+    def _settings(self) -> Settings:
+        return parse_settings(
+            f"""
+            [tpm]
+            tcti = "{self._chip.tcti}"
+            [verifier]
+            url = "https://localhost:{self._site.port}"
+            ca_file = "{self._site.service_ca}"
+            [evidence]
+            firmware_log = "{self._folder / "log"}"
+            ima_list = "{self.kernel.path}"
+            [state]
+            directory = "{self._folder / "state"}"
+            """,
+            "test.toml",
+            {},
+        )
 
 
 @pytest.fixture
