@@ -152,6 +152,8 @@ class AppraisalPolicy:
             raise _invalid(f"pcrs: each selected PCR needs exactly one rule; look at PCR {odd}")
         if self.agent is not None and self.agent.pcr not in selected:
             raise _invalid(f"agent.pcr: quote.selection does not select PCR {self.agent.pcr}")
+        if self.runtime is not None and self.runtime.pcr not in selected:
+            raise _invalid(f"ima.pcr: quote.selection does not select PCR {self.runtime.pcr}")
         self._derive()
 
     @property

@@ -130,6 +130,16 @@ def test_policy_loads_with_defaults() -> None:
         ("[log]", "[reference]\nunreviewed = 2\n[log]", "line 7: reference.unreviewed: 2 is aff"),
         ("[log]", "[reference]\nunreviewed = 'no'\n[log]", "reference.unreviewed: wanted"),
         ("[log]", "[reference]\nreviewed = 32\n[log]", "did you mean unreviewed"),
+        (
+            "[log]",
+            "[ima]\npolicy = 'x'\n[log]",
+            "line 6: ima.pcr: quote.selection does not select PCR 10",
+        ),
+        (
+            "[log]",
+            "[agent]\npcr = 13\n[log]",
+            "line 7: agent.pcr: quote.selection does not select PCR 13",
+        ),
         ("[log]", "[loog]", "loog: unknown key; did you mean log"),
         ("[log]", "[ima]\n[log]", "line 6: ima: is empty"),
         ("[log]", "[agent]\n[log]", "line 6: agent: is empty"),
