@@ -23,6 +23,8 @@ from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log
 from verifier.cli import main as command_line
 from verifier.cli.moments import parse_moment
 from verifier.errors import RequestRefused
+from verifier.ports import DocumentKind
+from verifier.services.reference_documents import ReferenceDocuments
 
 Run = Callable[..., tuple[int, str, str]]
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -179,6 +181,28 @@ def test_unsigned_corim_is_taken_only_when_said_so(run: Run, tmp_path: Path) -> 
     assert "WARNING: nobody signed this CoRIM" in warned
     assert "note: dependent RIMs" in warned
     assert listed(run)["ACME RoadRunner/1"]["to_review"] == [0, 4]
+
+
+def test_corim_that_must_be_signed_is_not_taken_unsigned(run: Run, tmp_path: Path) -> None:
+    file, key = tmp_path / "maker.corim", tmp_path / "maker.pem"
+    file.write_bytes(maker_corim())
+    key.write_text(public_pem(KEY))
+
+    assert run("reference-values", "import", file, "--unsigned", "--signer", key)[0] == 2
+    assert listed(run) == {}
+
+
+def test_signer_that_no_longer_loads_does_not_hinder_the_others(
+    run: Run, tmp_path: Path, site: VerifierSite
+) -> None:
+    file, key = tmp_path / "maker.corim", tmp_path / "maker.pem"
+    file.write_bytes(signed(KEY, maker_corim()))
+    key.write_text(public_pem(KEY))
+    run("reference-values", "signer", "add", "acme", key)
+    documents = ReferenceDocuments(site.running.store)
+    documents.put(DocumentKind.CORIM_SIGNER, "aaa", "torn", AT)
+
+    assert run("reference-values", "import", file)[0] == 0
 
 
 def test_signed_corim_stays_signed_under_unsigned(run: Run, tmp_path: Path) -> None:
@@ -377,6 +401,16 @@ class TestDryRun:
 
         assert {row["change"] for row in rows.values()} == {"not judged"}
         assert rows["sn-0001"]["reason"] == "it was not asked for its IMA list yet"
+
+    def test_evidence_that_proved_nothing_is_not_judged(self, run: Run) -> None:
+        challenge = self.old.ask()
+        self.old.submit(self.old.evidence(challenge))
+        assert self.old.submit(self.old.evidence(challenge)).json["status"] == "contraindicated"
+
+        _, rows = self.outcome(run, "reference-values", "dry-run", "--remove", "gold")
+
+        assert rows["sn-0001"]["change"] == "not judged"
+        assert "step 3 (freshness) failed" in rows["sn-0001"]["reason"]
 
     def test_log_that_is_not_kept_is_said(self, run: Run, site: VerifierSite) -> None:
         self.old.attest()

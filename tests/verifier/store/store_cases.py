@@ -310,6 +310,15 @@ class StoreCases:
         assert found.sets == (a_reference_set(),)
         assert [name for name, _ in found.unreadable] == ["torn/1"]
 
+    def test_reference_set_in_another_ones_row_is_left_out(self, store: SqlStore) -> None:
+        with store.work() as work:
+            work.put_reference_set(a_reference_set())
+            work._connection.exec_driver_sql("UPDATE reference_sets SET name = 'other'")
+
+        found = store.reference_sets()
+
+        assert (found.sets, found.unreadable[0][0]) == ((), "other/1")
+
     def test_documents_are_kept_by_kind_and_name(self, store: SqlStore) -> None:
         policy = a_document(DocumentKind.RUNTIME_POLICY, "edge")
         with store.work() as work:
