@@ -107,7 +107,9 @@ MALFORMED = {
         soft_agent.aibom(metadata={"component": {"name": "x\x1b[2J", "type": "application"}})
     ),
     "no file": soft_agent.text(soft_agent.aibom({})),
-    "key twice": b'{"bomFormat": "CycloneDX", "bomFormat": "CycloneDX"}',
+    "key twice": soft_agent.text(soft_agent.aibom()).replace(
+        b'"specVersion": "1.6"', b'"specVersion": "1.6", "specVersion": "1.6"'
+    ),
     "NaN": b'{"bomFormat": NaN}',
     "deep": b"[" * 100_000,
     "components are text": soft_agent.text(soft_agent.aibom(components="x")),

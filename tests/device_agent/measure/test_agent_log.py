@@ -296,6 +296,7 @@ def test_record_that_was_cut_while_it_was_written_is_dropped(scene: Scene) -> No
 
     assert scene.daemon().read() == log
     assert file.path.read_bytes() == log
+    assert scene.told == []
 
 
 def test_next_boot_starts_a_new_log_and_forgets_the_old_one(scene: Scene) -> None:

@@ -333,10 +333,13 @@ def test_bank_that_was_never_extended_does_not_pass_for_another(court: AgentCour
 
 
 def test_log_of_a_resettable_pcr_explains_no_other(court: AgentCourt) -> None:
-    court.install(**{"agent.py": b"evil"})
+    court.install()
     other = encode([court.aibom, *files_of({})], pcr=16)
 
-    assert_refused(court.verdict(other), "agent-replay-mismatch", step=4)
+    result = court.verdict(other)
+
+    assert_refused(result, "agent-replay-mismatch", step=4)
+    assert "is that of PCR 16" in reasons(result, "agent-replay-mismatch")
 
 
 def test_log_that_does_not_begin_with_an_aibom_is_malformed(court: AgentCourt) -> None:
@@ -552,6 +555,9 @@ def test_every_kind_of_provider_key_is_taken(court: AgentCourt, key: Any) -> Non
     assert court.verdict().vector.executables == 3
     court.endorsement = court.provider.endorse(b"other")
     refused_for(court, "provider-subject-mismatch")
+    other = court.provider.endorse(court.document)
+    court.endorsement = other | {"payload": court.endorsement["payload"]}
+    refused_for(court, "provider-signature-invalid")
 
 
 def test_one_trusted_signature_among_several_is_enough(court: AgentCourt) -> None:
