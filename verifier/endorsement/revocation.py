@@ -3,7 +3,7 @@
 Lists are given as files beside the trust anchors and never fetched. A list counts only if one of
 the anchors signed it, or a certificate that came with the lists and that an anchor issued. A list
 past its nextUpdate still counts: what it revokes stays revoked, and ``verifier check`` says that it
-is old. Delta and indirect lists, and lists for some reasons only, are refused.
+is old. Delta and indirect lists, and lists for some reasons only, are refused; so is a signature over SHA-1, by the library itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 
 from attestation.errors import LimitExceeded, MalformedInput, UntrustedEndorsement
 from attestation.limits import MAX_REVOCATION_LIST_BYTES
@@ -147,8 +146,6 @@ def _require_whole(listed: x509.CertificateRevocationList) -> None:
 
 
 def _signed(listed: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    if isinstance(listed.signature_hash_algorithm, hashes.SHA1 | hashes.MD5):
-        return False
     try:
         usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
         return usage.crl_sign and listed.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from attestation.ek import der
 from attestation.ek.certificate import MakerCertificate, parse_maker_certificate
+from attestation.ek.der import DerReader
 from attestation.ek.extensions import KeyUsage, Quirk
 from attestation.ek.forms import read_certificate, split_chain, split_pem
 from attestation.errors import InputError, LimitExceeded, MalformedInput, Unsupported
@@ -122,7 +123,7 @@ def test_padding_is_taken_from_nv_only(padding: bytes) -> None:
     assert refusal(EK + padding).code is Code.EK_CERTIFICATE_MALFORMED
 
 
-@pytest.mark.parametrize("rest", [b"\x01", bytes(4) + b"\xff", EK])
+@pytest.mark.parametrize("rest", [b"\x01", bytes(4) + b"\xff", EK], ids=["one", "mixed", "another"])
 def test_bytes_after_the_certificate_that_are_no_padding_are_refused(rest: bytes) -> None:
     assert refusal(EK + rest, from_nv=True).code is Code.EK_CERTIFICATE_MALFORMED
     assert refusal(stored(EK) + rest).code is Code.EK_CERTIFICATE_MALFORMED
@@ -258,6 +259,7 @@ P256_OID = maker.oid("1.2.840.10045.3.1.7")
         (ec_info(P256_OID, b"\x00"), Code.EK_CERTIFICATE_MALFORMED),
         (ec_info(P256_OID, b""), Code.EK_CERTIFICATE_MALFORMED),
     ],
+    ids=range(13),
 )
 def test_keys_off_the_allow_list_are_refused(info: bytes, code: Code) -> None:
     assert refusal(maker.ek(ROOT, key_info=info)).code is code
@@ -289,6 +291,7 @@ def test_keys_of_the_allow_list_are_named() -> None:
         {"extensions": (maker.extension("2.5.29.37", sequence(tlv(0x06, b"\x80\x01"))),)},
         {"subject": sequence(tlv(0x31, sequence(maker.oid("2.5.4.3"))))},
     ],
+    ids=range(12),
 )
 def test_malformed_parts_are_refused(changes: dict[str, object]) -> None:
     assert refusal(maker.ek(ROOT, **changes)).code is Code.EK_CERTIFICATE_MALFORMED
@@ -304,6 +307,7 @@ def test_malformed_parts_are_refused(changes: dict[str, object]) -> None:
         EK[:-1],
         b"",
     ],
+    ids=range(6),
 )
 def test_encodings_that_are_not_der_are_refused(raw: bytes) -> None:
     assert refusal(raw).code is Code.EK_CERTIFICATE_MALFORMED
@@ -344,6 +348,12 @@ def test_dates_are_read_over_all_centuries(tag: int, content: bytes, year: int) 
 def test_other_dates_are_refused(tag: int, content: bytes) -> None:
     with pytest.raises(MalformedInput):
         decoded(tag, content)
+
+
+@pytest.mark.parametrize("raw", [b"\x04\x81\x01\x00", b"\x04\x82\x00\x80" + bytes(128)])
+def test_lengths_that_are_not_the_shortest_are_refused(raw: bytes) -> None:
+    with pytest.raises(MalformedInput, match="shortest"):
+        DerReader(raw, "test").next("element")
 
 
 # --- any bytes -----------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tests.attestation.ek.test_roca import weak_prime
 from tests.simulators import soft_tpm_maker as maker
 from tests.simulators.soft_tpm_maker import Authority
 from verifier.endorsement.ek import EkEndorsement, EkRules, judge_ek
+from verifier.endorsement.ek_path import check_path
 from verifier.endorsement.vendor_roots import PemFile, VendorRoots
 from verifier.sources import load_vendor_roots, packaged_vendor_roots
 
@@ -315,6 +316,18 @@ def test_authorities_that_sign_each_other_end_the_search() -> None:
     assert refusal(maker.ek(a), *ring, roots=BELIEVED).code is Code.EK_CERTIFICATE_UNTRUSTED
 
 
+def test_no_certificate_stands_in_a_path_twice() -> None:
+    keys = {title: ec.generate_private_key(ec.SECP256R1()) for title in "ab"}
+    named = {
+        title: Authority(subject=maker.name(title), key=key, der=b"") for title, key in keys.items()
+    }
+    all_ways = [maker.below(named[above], one, keys[one]) for above in "ab" for one in "ab"]
+
+    fault = refusal(maker.ek(named["a"]), *all_ways, roots=BELIEVED)
+
+    assert fault.code is Code.EK_CERTIFICATE_UNTRUSTED
+
+
 def test_search_among_many_namesakes_is_bounded() -> None:
     twins = tuple(maker.root() for _ in range(MAX_PATH_SIGNATURES + 1))
 
@@ -361,10 +374,24 @@ def test_ek_named_rsaes_oaep_is_believed() -> None:
     assert seen.certificate.quirks == {Quirk.OAEP_KEY}
 
 
-def test_roca_weak_ek_is_refused_even_with_a_good_chain() -> None:
+def weak_modulus() -> int:
     weak = 0
     while weak.bit_length() != 2048:
         weak = weak_prime(1025) * weak_prime(1024)
+    return weak
+
+
+def test_authority_with_a_roca_weak_key_is_refused() -> None:
+    root = maker.root(key_info=maker.rsa_spki(weak_modulus()), key=maker.rsa_key(1))
+
+    with pytest.raises(UntrustedEndorsement) as caught:
+        check_path(parsed(maker.ek(root), root), AT, accept_expired=False)
+
+    assert caught.value.code is Code.EK_KEY_WEAK
+
+
+def test_roca_weak_ek_is_refused_even_with_a_good_chain() -> None:
+    weak = weak_modulus()
     info = maker.rsa_spki(weak)
 
     fault = refusal(maker.ek(ROOT, key_info=info), roots=BELIEVED)

@@ -25,6 +25,7 @@ from attestation.limits import MAX_REVOCATION_LIST_BYTES
 from attestation.refusals import RefusalCode as Code
 from device_agent.ports import KeyRole
 from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.soft_tpm_maker import integer, moment, oid, sequence, sign, tlv
 from tests.verifier.issuance.factory_floor import FactoryFloor
 from verifier.appraisal.appraise import appraise
 from verifier.endorsement.revocation import read_revocation_lists
@@ -134,6 +135,51 @@ def test_list_that_no_anchor_signed_is_refused() -> None:
         with pytest.raises(UntrustedEndorsement) as caught:
             anchored(DIRECT, content)
         assert caught.value.code is Code.CERTIFICATE_UNTRUSTED
+
+
+def signer_of_lists(
+    above: SoftManufacturer, *, ca: bool = True, may_sign: bool = True
+) -> tuple[x509.Certificate, bytes]:
+    """A certificate below a maker, and a list that its key signed, in one PEM text."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Lists")])
+    usage = x509.KeyUsage(True, *[False] * 4, ca, may_sign, False, False)  # noqa: FBT003
+    certificate = (
+        x509.CertificateBuilder(above.issuer.subject, name, KEY.public_key(), 7)
+        .not_valid_before(AT)
+        .not_valid_after(AT + timedelta(days=9))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .sign(above._issuer_key, hashes.SHA256())
+    )
+    listed = (
+        x509.CertificateRevocationListBuilder(name, AT, AT + timedelta(days=1))
+        .sign(KEY, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    return certificate, listed + certificate.public_bytes(Encoding.PEM)
+
+
+def test_only_an_authority_that_may_and_that_an_anchor_issued_signs_lists() -> None:
+    assert anchored(DIRECT, signer_of_lists(DIRECT)[1]).revocations
+    for _, content in (
+        signer_of_lists(SoftManufacturer("Other")),
+        signer_of_lists(DIRECT, ca=False),
+        signer_of_lists(DIRECT, may_sign=False),
+    ):
+        with pytest.raises(UntrustedEndorsement) as caught:
+            anchored(DIRECT, content)
+        assert caught.value.code is Code.CERTIFICATE_UNTRUSTED
+
+
+def test_list_signed_over_sha1_is_refused() -> None:
+    algorithm = sequence(oid("1.2.840.10045.4.1"))
+    issuer = DIRECT.issuer.subject.public_bytes()
+    content = sequence(integer(1), algorithm, issuer, moment(AT), moment(AT + timedelta(days=1)))
+    sha1 = hashes.SHA1()  # noqa: S303 - what must not be believed
+    signature = sign(DIRECT._issuer_key, content, sha1)
+
+    with pytest.raises((InputError, UntrustedEndorsement)):
+        anchored(DIRECT, sequence(content, algorithm, tlv(0x03, b"\0", signature)))
 
 
 def point(**changes: bool) -> x509.IssuingDistributionPoint:
