@@ -117,12 +117,7 @@ def measure(
             verifier does not have it.
     """
     quoted = fresh.bound.authentic.quoted
-    if quoted.selections != policy.quoted:
-        raise ReplayMismatch(
-            RefusalCode.PCR_SELECTION_WRONG,
-            f"the quote covers {_describe(quoted.selections)}, asked was {policy.selection_text}",
-            structure="TPMS_ATTEST",
-        )
+    _require_selection(quoted.selections, policy)
     judged = _judged_log(fresh.bound.authentic.evidence, policy.banks, replays)
     values = _candidate_values(fresh.bound.authentic.evidence, policy, judged)
     composite = composite_digest(fresh.bound.authentic.scheme_hash, policy.selections, values)
@@ -154,6 +149,17 @@ def measure(
         runtime=runtime,
         agent=agent,
     )
+
+
+def _require_selection(
+    seen: tuple[tuple[int, tuple[int, ...]], ...], policy: AppraisalPolicy
+) -> None:
+    if seen != policy.quoted:
+        raise ReplayMismatch(
+            RefusalCode.PCR_SELECTION_WRONG,
+            f"the quote covers {_describe(seen)}, asked was {policy.selection_text}",
+            structure="TPMS_ATTEST",
+        )
 
 
 def _boot_facts(
