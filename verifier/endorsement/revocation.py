@@ -3,7 +3,8 @@
 Lists are given as files beside the trust anchors and never fetched. A list counts only if one of
 the anchors signed it, or a certificate that came with the lists and that an anchor issued. A list
 past its nextUpdate still counts: what it revokes stays revoked, and ``verifier check`` says that it
-is old. Delta and indirect lists, and lists for some reasons only, are refused; so is a signature over SHA-1, by the library itself.
+is old. Delta and indirect lists, and lists for some reasons only, are refused; so is a signature
+over SHA-1, by the library itself.
 """
 
 from __future__ import annotations
