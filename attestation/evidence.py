@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from attestation.identity import Nonce
@@ -99,11 +100,16 @@ def qualifying_data(nonce: bytes, part_digests: tuple[tuple[str, bytes], ...]) -
     Layout hashed: ``QUOTE_DOMAIN || u16 len(nonce) || nonce || for each part sorted by label:
     u16 len(label) || label (UTF-8) || SHA-256(part)``. Nothing can be swapped under a valid quote.
     """
-    hasher = hashlib.sha256(QUOTE_DOMAIN + pack(">H", len(nonce)) + nonce)
+    hashed = [QUOTE_DOMAIN, len(nonce).to_bytes(2), nonce]
     for label, digest in sorted(part_digests):
-        name = label.encode()
-        hasher.update(pack(">H", len(name)) + name + digest)
-    return hasher.digest()
+        hashed += (_named(label), digest)
+    return hashlib.sha256(b"".join(hashed)).digest()
+
+
+@lru_cache(maxsize=64)
+def _named(label: str) -> bytes:
+    name = label.encode()
+    return pack(">H", len(name)) + name
 
 
 def certify_qualifying_data(nonce: bytes, subject: str) -> bytes:

@@ -58,6 +58,9 @@ _RESIDENT: Final = (
     | ObjectAttributes.SENSITIVE_DATA_ORIGIN
 )
 """Made inside this TPM and never to leave it (Part 1, 25.1.3)."""
+_RESIDENT_BITS: Final = int(_RESIDENT)
+_RESTRICTED_SIGN: Final = int(ObjectAttributes.RESTRICTED | ObjectAttributes.SIGN)
+_DECRYPT: Final = int(ObjectAttributes.DECRYPT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +92,8 @@ class TpmPublic:
     @property
     def is_restricted_signing(self) -> bool:
         """Whether the TPM lets this key sign nothing but what the TPM itself made."""
-        wanted = ObjectAttributes.RESTRICTED | ObjectAttributes.SIGN
-        return self.attributes & (wanted | ObjectAttributes.DECRYPT) == wanted
+        # As plain numbers: asked for every quote, and flags build a new flag at each step.
+        return int(self.attributes) & (_RESTRICTED_SIGN | _DECRYPT) == _RESTRICTED_SIGN
 
 
 def parse_public(raw: bytes) -> TpmPublic:
@@ -190,7 +193,8 @@ def require_attestation_key(public: TpmPublic) -> None:
             "restricted, sign and not decrypt",
             structure=_STRUCTURE,
         )
-    if public.attributes & _RESIDENT != _RESIDENT or public.scheme[0] is None:
+    resident = int(public.attributes) & _RESIDENT_BITS == _RESIDENT_BITS
+    if not resident or public.scheme[0] is None:
         raise SignatureInvalid(
             RefusalCode.AK_ATTRIBUTES_WRONG,
             f"attributes are {_describe(public.attributes)}: an attestation key must be fixedTPM, "

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding
@@ -19,12 +18,18 @@ from attestation.tpm.public import PublicKey, TpmPublic, require_accepted_key
 
 _STRUCTURE: Final = "TPMT_SIGNATURE"
 _HEAD: Final = Struct(">HH")
+_USUAL: Final = Struct(">HHH32sH32s")
+"""ECDSA over a curve of 256 bits, both numbers padded to 32 bytes."""
 _MAX_RSA_BYTES: Final = 512
 _MAX_COORDINATE_BYTES: Final = 66
+_COORDINATE_BYTES: Final = 32
+_STRONG: Final[dict[int, HashAlgorithm]] = {
+    int(one): one for one in HashAlgorithm if one is not HashAlgorithm.SHA1
+}
+_ECDSA: Final = {one: ec.ECDSA(one.for_signature()) for one in _STRONG.values()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TpmSignature:
+class TpmSignature(NamedTuple):
     """One signature as a TPM makes it, ready for a library.
 
     Attributes:
@@ -52,6 +57,31 @@ def parse_signature(raw: bytes) -> TpmSignature:
         LimitExceeded: If a field is larger than any accepted key's signature.
         Unsupported: For other schemes and for SHA-1.
     """
+    if len(raw) == _USUAL.size and (usual := _usual_ecdsa(raw)) is not None:
+        return usual
+    return _by_fields(raw)
+
+
+def _usual_ecdsa(raw: bytes) -> TpmSignature | None:
+    """Read an ECDSA signature of the usual sizes in one go; None if a length or value is another.
+
+    What it refuses is read field by field, to tell what is wrong.
+    """
+    scheme, hash_id, r_size, r, s_size, s = _USUAL.unpack(raw)
+    algorithm = _STRONG.get(hash_id)
+    if (
+        scheme != SignatureScheme.ECDSA
+        or algorithm is None
+        or r_size != _COORDINATE_BYTES
+        or s_size != _COORDINATE_BYTES
+    ):
+        return None
+    value = encode_dss_signature(int.from_bytes(r), int.from_bytes(s))
+    return TpmSignature(SignatureScheme.ECDSA, algorithm, value)
+
+
+def _by_fields(raw: bytes) -> TpmSignature:
+    """Read any TPMT_SIGNATURE field by field, each bounded before it is read."""
     reader = Reader(raw, _STRUCTURE, limit=MAX_TPM_STRUCTURE_BYTES)
     scheme_id, hash_id = reader.unpack(_HEAD, "sigAlg and hash")
     try:
@@ -72,7 +102,7 @@ def parse_signature(raw: bytes) -> TpmSignature:
     else:
         value = reader.sized("sig", limit=_MAX_RSA_BYTES)
     reader.end()
-    return TpmSignature(scheme=scheme, hash=algorithm, der=value)
+    return TpmSignature(scheme, algorithm, value)
 
 
 def verify_attest(public: TpmPublic | PublicKey, attest: bytes, signature: bytes) -> HashAlgorithm:
@@ -108,7 +138,7 @@ def verify_attest(public: TpmPublic | PublicKey, attest: bytes, signature: bytes
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
             _require_type(KeyType.ECC, claimed)
-            key.verify(claimed.der, attest, ec.ECDSA(claimed.hash.for_signature()))
+            key.verify(claimed.der, attest, _ECDSA[claimed.hash])
         else:
             _require_type(KeyType.RSA, claimed)
             key.verify(claimed.der, attest, _padding(claimed), claimed.hash.for_signature())

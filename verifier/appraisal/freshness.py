@@ -42,6 +42,7 @@ REPLICA_SKEW: Final = timedelta(seconds=5)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_SKEW_US: Final = REPLICA_SKEW // _MICROSECOND
 
 
 def microseconds(at: datetime) -> int:
@@ -130,11 +131,11 @@ class NonceAuthority:
                 structure="nonce",
             )
         issued_us = int.from_bytes(head[:8], "big")
-        age = timedelta(microseconds=microseconds(at) - issued_us)
-        if not -REPLICA_SKEW <= age <= self.ttl:
+        age_us = microseconds(at) - issued_us
+        if not -_SKEW_US <= age_us <= self.ttl // _MICROSECOND:
             raise NotFresh(
                 RefusalCode.NONCE_EXPIRED,
-                f"the nonce is {age.total_seconds():.1f} s old, it lives "
+                f"the nonce is {age_us / 1e6:.1f} s old, it lives "
                 f"{self.ttl.total_seconds():.0f} s; ask for a new challenge",
                 structure="nonce",
             )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -19,7 +20,7 @@ from attestation.errors import (
 from attestation.refusals import RefusalCode
 from attestation.tpm.constants import SignatureScheme
 from attestation.tpm.public import PublicKey, TpmPublic, parse_public, parse_public_any
-from attestation.tpm.signature import parse_signature, verify_attest
+from attestation.tpm.signature import TpmSignature, _by_fields, parse_signature, verify_attest
 from tests.attestation.tpm.structures import (
     ATTESTZ,
     BUNDLES,
@@ -229,6 +230,28 @@ def test_every_truncation_of_a_real_signature_is_refused_as_malformed(path) -> N
 def test_a_real_signature_is_read() -> None:
     seen = parse_signature((ATTESTZ / "csrResponse-idevid_signature_csr").read_bytes())
     assert (seen.scheme, seen.hash) == (SignatureScheme.ECDSA, HashAlgorithm.SHA384)
+
+
+def verdict(read: Callable[[bytes], TpmSignature], raw: bytes) -> object:
+    try:
+        return read(raw)
+    except AttestationError as error:
+        return type(error), error.describe(), error.offset
+
+
+USUAL = ecdsa(P256, MESSAGE)
+
+
+@pytest.mark.parametrize("place", range(len(USUAL)))
+@pytest.mark.parametrize("flip", [0x01, 0x07, 0x0F, 0x80, 0xFF])
+def test_a_signature_of_usual_sizes_is_read_as_field_by_field(place: int, flip: int) -> None:
+    raw = USUAL[:place] + bytes((USUAL[place] ^ flip,)) + USUAL[place + 1 :]
+    assert verdict(parse_signature, raw) == verdict(_by_fields, raw)
+
+
+def test_the_usual_signature_is_of_usual_size() -> None:
+    assert len(USUAL) == 72
+    assert verdict(parse_signature, USUAL) == verdict(_by_fields, USUAL)
 
 
 @given(st.binary(max_size=300))
