@@ -33,21 +33,48 @@ _TIMEOUT_S: Final = 180
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """One change of the source.
+
+    Attributes:
+        file: The file, from the root of the tree.
+        find: Text that stands there exactly once.
+        replace: What it becomes.
+    """
+
+    file: str
+    find: str
+    replace: str
+
+    def apply(self, tree: Path) -> None:
+        """Change the file in a tree.
+
+        Raises:
+            ValueError: If the text to find does not stand there exactly once.
+            SyntaxError: If what comes out is no Python.
+        """
+        target = tree / self.file
+        source = target.read_text(encoding="utf-8")
+        seen = source.count(self.find)
+        if seen != 1:
+            raise ValueError(f"{self.file} holds the text to find {seen} times: {self.find!r}")
+        changed = source.replace(self.find, self.replace)
+        compile(changed, self.file, "exec")
+        target.write_text(changed, encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """One check removed.
+    """One check removed; where several stand behind each other, all of them.
 
     Attributes:
         id: Its name.
-        file: The file that holds the check, from the root of the tree.
-        find: Source text that stands there exactly once.
-        replace: What it becomes.
+        edits: The changes.
         cases: The cases that must turn red.
     """
 
     id: str
-    file: str
-    find: str
-    replace: str
+    edits: tuple[Edit, ...]
     cases: tuple[str, ...]
 
 
@@ -71,25 +98,11 @@ def load(root: Path = ROOT) -> tuple[Mutant, ...]:
     return tuple(
         Mutant(
             id=one["id"],
-            file=one["file"],
-            find=one["find"],
-            replace=one["replace"],
+            edits=tuple(Edit(**edit) for edit in one["edit"]),
             cases=tuple(one["cases"]),
         )
         for one in table["mutant"]
     )
-
-
-def applied(mutant: Mutant, source: str) -> str:
-    """Return the source with the mutation.
-
-    Raises:
-        ValueError: If the text to find does not stand there exactly once.
-    """
-    seen = source.count(mutant.find)
-    if seen != 1:
-        raise ValueError(f"{mutant.id}: {mutant.file} holds the text to find {seen} times")
-    return source.replace(mutant.find, mutant.replace)
 
 
 @contextmanager
@@ -133,11 +146,9 @@ def run_cases(tree: Path, cases: Sequence[str]) -> dict[str, bool]:
 def attempt(mutant: Mutant) -> Tried:
     """Apply one mutant to a copy and run its cases there."""
     with copied_tree() as tree:
-        target = tree / mutant.file
         try:
-            source = applied(mutant, target.read_text(encoding="utf-8"))
-            compile(source, mutant.file, "exec")
-            target.write_text(source, encoding="utf-8")
+            for edit in mutant.edits:
+                edit.apply(tree)
             green = run_cases(tree, mutant.cases)
         except (OSError, ValueError, SyntaxError, RuntimeError) as error:
             return Tried(mutant=mutant, survived=(), fault=str(error))
@@ -181,7 +192,8 @@ def _print_table(tried: Sequence[Tried]) -> None:
     width = max((len(one.mutant.id) for one in tried), default=0)
     for one in tried:
         mark = "red  " if one.killed else "GREEN"
-        print(f"{mark} {one.mutant.id:{width}}  {len(one.mutant.cases)} cases  {one.mutant.file}")
+        places = ", ".join(dict.fromkeys(edit.file for edit in one.mutant.edits))
+        print(f"{mark} {one.mutant.id:{width}}  {len(one.mutant.cases):3} cases  {places}")
         for name in one.survived:
             print(f"        {name} did not notice")
         if one.fault:

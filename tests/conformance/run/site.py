@@ -38,10 +38,14 @@ def site() -> VerifierSite:
     folder = Path(tempfile.mkdtemp(prefix="conformance-"))
     running = VerifierSite(folder / "site", SoftManufacturer(), extra=_LIMITS)
     running.start()
-    golden = running.device("GOLDEN")
-    golden.enrol()
-    golden.attest()
-    running.learn("known good", golden)
+    try:
+        golden = running.device("GOLDEN")
+        golden.enrol()
+        golden.attest()
+        running.learn("known good", golden)
+    except BaseException:
+        running.stop()
+        raise
     threading.Event().wait(_AFTER_REFRESH_S)
     return running
 
