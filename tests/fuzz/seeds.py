@@ -1,0 +1,212 @@
+"""First inputs of each fuzz target: ``python -m tests.fuzz.seeds`` writes those that are missing.
+
+Taken from the conformance cases, from real samples and from the simulators. What is kept beside
+them in ``corpus/`` was found by fuzzing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from attestation.algorithms import HashAlgorithm
+from attestation.evidence import Quote
+from attestation.logs.cel import Measurement, RecordKind, content_digests, encode_content
+from attestation.logs.cel import encode_record as encode_cel
+from attestation.logs.tcg import parse_firmware_log
+from attestation.wire.cmw import decode_collection, encode_record
+from attestation.wire.ear import EarProfile, VerifierIdentity, encode_ear
+from attestation.wire.enrolment_codec import EnrolmentRequest, encode_enrolment
+from tests.conformance.cases import ROOT, load, octets
+from tests.conformance.generate.device import NOW, private_key
+from tests.conformance.generate.logs import LOG
+from tests.conformance.run.bench import banks, policy_of
+from tests.simulators import corim_press, soft_agent
+from tests.simulators.soft_provider import SoftProvider
+from verifier.reference_values.golden import learn
+from verifier.reference_values.toml_file import dump_reference_set
+
+CORPUS: Final = Path(__file__).parent / "corpus"
+_MOST_BYTES: Final = 20_000
+_MOST_SEEDS: Final = 8
+_EVENT_TARGETS: Final = {0x80000001: "uefi_variable", 0x80000002: "uefi_variable"}
+
+Seeds = Iterator[tuple[str, bytes]]
+"""(target, input)."""
+
+
+def seeds() -> Seeds:
+    """Yield every first input."""
+    yield from _of_cases()
+    yield from _of_logs()
+    yield from _of_documents()
+    yield from _of_policies()
+
+
+def _of_cases() -> Seeds:
+    for case in load().values():
+        given = case.input
+        if case.kind == "quote":
+            yield "tpms_attest", octets(given["attest"])
+            yield "tpmt_signature", octets(given["signature"])
+            yield "tpmt_public", octets(given["ak"]["tpmt_public"])
+            yield "attestation_key", octets(given["ak"]["tpmt_public"])
+            yield "pcr_values", json.dumps(given.get("pcrs", {})).encode()
+        elif case.kind == "evidence-sequence":
+            yield from _of_evidence(octets(given["steps"][0]["evidence"]))
+        elif case.kind == "enrolment":
+            yield from _of_enrolment(given["request"])
+            for der in given.get("revocation_lists", ()):
+                yield "revocation_list", octets(der)
+        elif case.kind == "tcg-csr":
+            yield "tcg_csr", octets(given["request"])
+        elif case.kind == "ek-certificate":
+            yield "ek_certificate", octets(given["certificate"])
+            yield "ek_chain", octets(given["certificate"]) + octets(given["roots"][0])
+        elif case.kind == "ima-list":
+            yield "ima_list", octets(given["list"])
+            yield "ima_follow", octets(given["list"])
+
+
+def _of_evidence(message: bytes) -> Seeds:
+    yield "evidence", message
+    yield "strict_cbor", message
+    for record in decode_collection(message, limit_bytes=len(message)).records.values():
+        yield "cmw_record", encode_record(record)
+        yield "strict_cbor", record.value
+
+
+def _of_enrolment(sent: Mapping[str, Any]) -> Seeds:
+    def quote(one: Mapping[str, Any]) -> Quote:
+        return Quote(attest=octets(one["attest"]), signature=octets(one["signature"]))
+
+    yield "certificate", octets(sent["idevid_chain"][0])
+    yield "certificate", octets(sent["iak_chain"][0])
+    yield "pkcs10", octets(sent["csr"])
+    yield "tpms_attest", octets(sent["ldevid_certify"]["attest"])
+    yield (
+        "enrolment",
+        encode_enrolment(
+            EnrolmentRequest(
+                idevid_chain=tuple(octets(der) for der in sent["idevid_chain"]),
+                iak_chain=tuple(octets(der) for der in sent["iak_chain"]),
+                idevid_public=octets(sent["idevid_public"]),
+                iak_public=octets(sent["iak_public"]),
+                ldevid_public=octets(sent["ldevid_public"]),
+                idevid_certify=quote(sent["idevid_certify"]),
+                ldevid_certify=quote(sent["ldevid_certify"]),
+                csr=octets(sent["csr"]),
+                evidence=octets(sent["evidence"]),
+            )
+        ),
+    )
+
+
+def _of_logs() -> Seeds:
+    for path in sorted((ROOT / "tests/data/tpm2-software_tpm2-tools").glob("*.bin")):
+        yield "firmware_log", path.read_bytes()
+        yield "firmware_facts", path.read_bytes()
+    listed = (ROOT / "tests/data/keylime_rust-keylime/ascii_runtime_measurements").read_bytes()
+    lines = listed.splitlines(keepends=True)
+    yield "ima_ascii", b"".join(lines[:3]).removeprefix(b"10 ")
+    yield "ima_list", b"".join(lines[:8])
+    for event in parse_firmware_log((ROOT / LOG).read_bytes()).events:
+        yield _EVENT_TARGETS.get(event.type, "uefi_events"), event.event
+        if event.type in _EVENT_TARGETS:
+            data = event.event[32 + 2 * int.from_bytes(event.event[16:24], "little") :]
+            yield "signature_lists", data
+            yield "device_path", data
+        elif event.type == 0x80000003:  # EV_EFI_BOOT_SERVICES_APPLICATION
+            yield "device_path", event.event[32:]
+
+
+def _of_documents() -> Seeds:
+    key = private_key("a maker of documents")
+    yield "corim", corim_press.corim()
+    yield "corim", corim_press.signed(key)
+    listing = soft_agent.text(soft_agent.aibom())
+    yield "aibom", listing
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "aibom", "digest": {"sha256": hashlib.sha256(listing).hexdigest()}}],
+        "predicateType": "https://example.org/endorsement/v1",
+        "predicate": {},
+    }
+    payload = json.dumps(statement).encode()
+    yield "in_toto_statement", payload
+    yield "dsse", json.dumps(SoftProvider(key).envelope(payload)).encode()
+    yield "agent_log", _agent_log()
+    yield "ima_signature", bytes([3, 2, 4]) + b"kkkk" + b"\x00\x08" + b"s" * 8
+    signature = key.sign(b"content", ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    yield "ima_signature", bytes([3, 2, 4]) + b"kkkk" + len(signature).to_bytes(2) + signature
+    yield from _of_results(key)
+
+
+def _agent_log() -> bytes:
+    banks = (HashAlgorithm.SHA256,)
+    log = b""
+    for number, path in enumerate(("/opt/agent/model.bin", "/opt/agent/run.py")):
+        content = encode_content(
+            Measurement(kind=RecordKind.FILE, path=path, digest=hashlib.sha256(b"x").digest())
+        )
+        log += encode_cel(number, 13, content_digests(content, banks), content)
+    return log
+
+
+def _of_results(key: ec.EllipticCurvePrivateKey) -> Seeds:
+    from tests.attestation.wire.test_ear_dialects import result  # noqa: PLC0415 - a maker of one
+
+    verifier = VerifierIdentity(developer="https://example.org", build="1.2.3")
+    for profile in EarProfile:
+        claims = encode_ear(
+            result(),
+            verifier=verifier,
+            issued_at=NOW,
+            expires_at=NOW + timedelta(minutes=5),
+            profile=profile,
+        )
+        yield "ear_claims", json.dumps(claims).encode()
+    yield "ear_jwt", jwt.encode(claims, key, "ES256", headers={"kid": "one"}).encode()
+
+
+def _of_policies() -> Seeds:
+    for path in sorted((ROOT / "verifier/policies").glob("*.toml")):
+        yield "appraisal_policy", path.read_bytes()
+    yield (
+        "runtime_policy",
+        (
+            "name = 'x'\nversion = 1\nexclude = ['/var/log/**', '/srv/*.txt']\n"
+            f"files = '''\nsha256:{'0' * 64}  /bin/sh\n'''\n"
+            f"denied = '''\nsha1:{'0' * 40}  old sudo\n'''\n"
+        ).encode(),
+    )
+    case = load()["quote-honest-p256"].input
+    asked = policy_of(case["policy"]).selections
+    learnt = learn("box", None, banks(case["pcrs"]), asked, NOW)
+    yield "reference_set", dump_reference_set(learnt).encode()
+
+
+def main() -> None:
+    """Write what is missing; a few of each target, none of them large."""
+    written: dict[str, set[str]] = {}
+    for target, content in seeds():
+        names = written.setdefault(target, set())
+        if not content or len(content) > _MOST_BYTES or len(names) >= _MOST_SEEDS:
+            continue
+        name = "seed-" + hashlib.sha256(content).hexdigest()[:12]
+        names.add(name)
+        folder = CORPUS / target
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()
