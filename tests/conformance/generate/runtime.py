@@ -282,7 +282,7 @@ def _paths() -> list[Json]:
         "known-content-under-another-path": ("/usr/bin/evil", b"env", {}, "warning", unknown),
         "excluded": ("/srv/cache/x/y", b"anything", exclude, "accepted", None),
         "beside-an-excluded-folder": ("/srv/cached/evil", b"evil", exclude, "warning", unknown),
-        "below-a-namesake": ("/home/srv/cache/evil", b"evil", exclude, "warning", unknown),
+        "below-a-namesake": ("/data/srv/cache/evil", b"evil", exclude, "warning", unknown),
         "out-of-an-excluded-folder": (
             "/srv/cache/../../usr/bin/evil",
             b"evil",
