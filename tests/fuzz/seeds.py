@@ -78,6 +78,7 @@ def _of_cases() -> Seeds:
 
 def _of_evidence(message: bytes) -> Seeds:
     yield "evidence", message
+    yield "evidence_memory", message
     yield "strict_cbor", message
     for record in decode_collection(message, limit_bytes=len(message)).records.values():
         yield "cmw_record", encode_record(record)
