@@ -37,14 +37,15 @@ def site() -> VerifierSite:
     """One running verifier for all cases of this process, with one known-good configuration."""
     folder = Path(tempfile.mkdtemp(prefix="conformance-"))
     running = VerifierSite(folder / "site", SoftManufacturer(), extra=_LIMITS)
-    running.start()
     try:
+        running.start()
         golden = running.device("GOLDEN")
         golden.enrol()
         golden.attest()
         running.learn("known good", golden)
     except BaseException:
         running.stop()
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     threading.Event().wait(_AFTER_REFRESH_S)
     return running
