@@ -113,7 +113,7 @@ def decided(told: Explained) -> Iterator[Finding]:
 
 
 def document(told: Explained) -> dict[str, object]:
-    """Return the JSON document of ``verifier appraise --json``; docs/verifier.md has its shape."""
+    """Return the JSON document of ``verifier appraise --json``; docs/policies.md has its shape."""
     findings = told.findings
     return {
         "device_id": told.device,
