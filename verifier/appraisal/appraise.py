@@ -28,17 +28,29 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
+from attestation.algorithms import HashAlgorithm
+from attestation.boot.facts import BootFacts
 from attestation.errors import VerificationError
 from attestation.evidence import Evidence
-from attestation.result import AttestationResult, Claim, Finding, Step, StepVerdict
+from attestation.identity import DeviceId
+from attestation.logs.ima.progress import RuntimeProgress
+from attestation.result import (
+    AttestationResult,
+    Claim,
+    Finding,
+    Step,
+    StepVerdict,
+    TrustVector,
+)
 from verifier.appraisal.binding import bind
 from verifier.appraisal.comparison import Comparison, compare
 from verifier.appraisal.enrolment import Enrolment
 from verifier.appraisal.freshness import Challenge, FreshQuote, prove_fresh
+from verifier.appraisal.judgement import remember, remembered
 from verifier.appraisal.measured_state import MeasuredState, measure
 from verifier.appraisal.policy import evaluate
 from verifier.appraisal.policy_model import AppraisalPolicy
-from verifier.appraisal.replay_cache import ReplayCache
+from verifier.appraisal.replay_cache import Judgement, ReplayCache
 from verifier.appraisal.signature import authenticate
 from verifier.appraisal.trust_vector import IDENTITY_RECOGNISED, failed_proof, vector_of
 from verifier.endorsement.trust_anchors import TrustAnchors
@@ -88,13 +100,17 @@ def appraise(
     record = _Record(evidence, enrolment, policy, at)
     try:
         authentic = authenticate(evidence, enrolment.ak)
-        record.passed(f"{authentic.scheme_hash.label} quote by the enrolled attestation key")
+        record.authentic(authentic.scheme_hash)
 
         bound = bind(authentic, enrolment, anchors, at)
-        record.passed(f"the key is {bound.device}'s and its endorsement holds")
+        record.bound(bound.device)
 
         fresh = prove_fresh(bound, challenge, enrolment.last_seen, at)
         record.proven_fresh(fresh)
+
+        known = remembered(fresh, policy, reference, replays)
+        if known is not None:
+            return record.repeat(known)
 
         state = measure(fresh, policy, replays, reference=reference, progress=enrolment.progress)
         record.measured(state)
@@ -106,7 +122,9 @@ def appraise(
         record.passed(f"{policy.id}: {len(findings)} findings")
     except VerificationError as error:
         return record.conclude(record.refused(error))
-    return record.conclude(findings)
+    result = record.conclude(findings)
+    remember(result, comparison, policy, reference)
+    return result
 
 
 class _Record:
@@ -120,6 +138,7 @@ class _Record:
         "_identity",
         "_matched",
         "_policy",
+        "_recognised",
         "_state",
         "_steps",
     )
@@ -133,9 +152,19 @@ class _Record:
         self._at = at
         self._steps: list[Step] = []
         self._fresh: FreshQuote | None = None
+        self._recognised: tuple[Finding, ...] = ()
         self._identity: tuple[Finding, ...] = ()
         self._matched: str | None = None
         self._state: MeasuredState | None = None
+
+    def authentic(self, scheme: HashAlgorithm) -> None:
+        """Write down step 1."""
+        self._steps.append(_AUTHENTIC[scheme])
+
+    def bound(self, device: DeviceId) -> None:
+        """Write down step 2."""
+        step, self._recognised = _recognised(device)
+        self._steps.append(step)
 
     def passed(self, detail: str, verdict: StepVerdict = StepVerdict.PASSED) -> None:
         """Write down the next step."""
@@ -144,17 +173,8 @@ class _Record:
     def proven_fresh(self, fresh: FreshQuote) -> None:
         """Steps 1 to 3 hold: this is the device, and it speaks now."""
         self._fresh = fresh
-        clock = fresh.bound.authentic.attest.clock
-        self.passed(f"answers our nonce; the TPM was reset {clock.reset_count} times")
-        self._identity = (
-            Finding(
-                code="identity-recognised",
-                claim=Claim.INSTANCE_IDENTITY,
-                value=IDENTITY_RECOGNISED,
-                reason=f"this is {fresh.bound.device}, endorsed by a trusted manufacturer",
-                step=2,
-            ),
-        )
+        self._steps.append(_answered(fresh.bound.authentic.attest.clock.reset_count))
+        self._identity = self._recognised
 
     def measured(self, state: MeasuredState) -> None:
         """Write down step 4: its faults are findings, the other PCRs go on."""
@@ -194,11 +214,34 @@ class _Record:
         told = self._identity + findings
         vector, status = vector_of(told)
         self.passed(status)
+        state = self._state
+        return self._result(
+            told,
+            vector,
+            self._matched,
+            state.boot if state is not None else None,
+            state.runtime.progress if state is not None and state.runtime is not None else None,
+        )
+
+    def repeat(self, known: Judgement) -> AttestationResult:
+        """Steps 4 to 7 as they went before with the same state."""
+        self._steps += known.steps
+        told = self._identity + known.findings
+        return self._result(told, known.vector, known.reference_set, known.boot, None)
+
+    def _result(
+        self,
+        findings: tuple[Finding, ...],
+        vector: TrustVector,
+        matched: str | None,
+        boot: BootFacts | None,
+        progress: RuntimeProgress | None,
+    ) -> AttestationResult:
         attest = self._fresh.bound.authentic.attest if self._fresh is not None else None
         return AttestationResult(
             device=self._enrolment.device,
             vector=vector,
-            findings=told,
+            findings=findings,
             steps=tuple(self._steps),
             policy_id=self._policy.id,
             at=self._at,
@@ -206,11 +249,9 @@ class _Record:
             nonce=self._fresh.opened.nonce if self._fresh is not None else b"",
             clock=attest.clock if attest is not None else None,
             firmware_version=attest.firmware_version if attest is not None else None,
-            reference_set=self._matched,
-            boot=self._state.boot if self._state is not None else None,
-            progress=self._state.runtime.progress
-            if self._state is not None and self._state.runtime is not None
-            else None,
+            reference_set=matched,
+            boot=boot,
+            progress=progress,
         )
 
 
@@ -218,3 +259,28 @@ class _Record:
 def _step(number: int, verdict: StepVerdict, detail: str) -> Step:
     """Return one line of the record; most lines repeat from device to device."""
     return Step(number=number, name=STEPS[number - 1], verdict=verdict, detail=detail)
+
+
+_AUTHENTIC: Final = {
+    scheme: _step(1, StepVerdict.PASSED, f"{scheme.label} quote by the enrolled attestation key")
+    for scheme in HashAlgorithm
+}
+
+
+@lru_cache(maxsize=4096)
+def _recognised(device: DeviceId) -> tuple[Step, tuple[Finding, ...]]:
+    """Return step 2 and the finding that tells whose quote it was, once it is proven fresh."""
+    step = _step(2, StepVerdict.PASSED, f"the key is {device}'s and its endorsement holds")
+    finding = Finding(
+        code="identity-recognised",
+        claim=Claim.INSTANCE_IDENTITY,
+        value=IDENTITY_RECOGNISED,
+        reason=f"this is {device}, endorsed by a trusted manufacturer",
+        step=2,
+    )
+    return step, (finding,)
+
+
+@lru_cache(maxsize=1024)
+def _answered(resets: int) -> Step:
+    return _step(3, StepVerdict.PASSED, f"answers our nonce; the TPM was reset {resets} times")

@@ -108,6 +108,8 @@ class AppraisalPolicy:
         groups: Each rule in each bank.
         compared: Every selected (bank, PCR) that is held against reference values.
         selection_text: The selection in words.
+        stamp: Tells this value from every other, also from an equal one: what is remembered of it
+            is kept by its stamp, which keeps nothing else in memory.
 
     Raises:
         MalformedInput: ``policy-invalid`` if selection and rules do not fit or one is empty.
@@ -133,6 +135,7 @@ class AppraisalPolicy:
     groups: tuple[PcrGroup, ...] = field(init=False, repr=False, compare=False)
     compared: tuple[tuple[HashAlgorithm, int], ...] = field(init=False, repr=False, compare=False)
     selection_text: str = field(init=False, repr=False, compare=False)
+    stamp: object = field(init=False, repr=False, compare=False, default_factory=object)
 
     def __post_init__(self) -> None:
         selected = {index for selection in self.selections for index in selection.indices}

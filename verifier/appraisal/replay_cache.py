@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from attestation.algorithms import HashAlgorithm
 from attestation.boot.derive import derive_boot_facts
@@ -19,6 +19,8 @@ from attestation.boot.facts import BootFacts
 from attestation.errors import ReplayMismatch
 from attestation.logs.replay import Contradiction, ReplayedLog, check_event_contents, replay
 from attestation.logs.tcg import parse_firmware_log
+from attestation.pcr import PcrBanks
+from attestation.result import Finding, Step, TrustVector
 from verifier.appraisal.separators import separator_faults
 
 DEFAULT_ENTRIES: Final = 256
@@ -26,6 +28,45 @@ DEFAULT_BYTES: Final = 32 * 1024 * 1024
 """Logs in memory; their parsed events take about three times that."""
 
 _MOST_FACTS: Final = 16
+_MOST_JUDGEMENTS: Final = 64
+
+
+class JudgementKey(NamedTuple):
+    """What a judgement follows from, but for the log it is kept with and the values sent.
+
+    Attributes:
+        policy: The policy's stamp.
+        reference: The library's stamp.
+        scheme: The hash that the pcrDigest was made with.
+        selections: As quoted.
+        pcr_digest: As quoted.
+    """
+
+    policy: object
+    reference: object
+    scheme: HashAlgorithm
+    selections: tuple[tuple[int, tuple[int, ...]], ...]
+    pcr_digest: bytes
+
+
+class Judgement(NamedTuple):
+    """Steps 4 to 7 as they went.
+
+    Attributes:
+        sent: A copy of the PCR values that were sent.
+        steps: The record of these steps.
+        findings: What steps 4 to 6 found.
+        vector: What it came to, together with a recognised identity.
+        reference_set: Id of the set that matched, if one did.
+        boot: What the log proved about the boot.
+    """
+
+    sent: PcrBanks
+    steps: tuple[Step, ...]
+    findings: tuple[Finding, ...]
+    vector: TrustVector
+    reference_set: str | None
+    boot: BootFacts | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +80,7 @@ class JudgedLog:
         missing_banks: Banks that were asked for and are not in the log, with the reason.
         size: Bytes of the log.
         facts: Boot facts already derived, by bank and proven PCRs.
+        judgements: Judgements already made (:mod:`verifier.appraisal.judgement`).
     """
 
     replayed: ReplayedLog
@@ -47,6 +89,7 @@ class JudgedLog:
     missing_banks: Mapping[HashAlgorithm, ReplayMismatch]
     size: int
     facts: dict[tuple[HashAlgorithm, frozenset[int]], BootFacts] = field(default_factory=dict)
+    judgements: dict[JudgementKey, Judgement] = field(default_factory=dict)
 
     def boot_facts(self, bank: HashAlgorithm, proven: frozenset[int]) -> BootFacts:
         """Return what the log proves about the boot, derived once for each set of proven PCRs."""
@@ -58,6 +101,12 @@ class JudgedLog:
                 self.facts.clear()
             self.facts[key] = found
         return found
+
+    def keep(self, key: JudgementKey, judgement: Judgement) -> None:
+        """Remember one judgement."""
+        if len(self.judgements) >= _MOST_JUDGEMENTS:
+            self.judgements.clear()
+        self.judgements[key] = judgement
 
 
 def judge_log(content: bytes, banks: tuple[HashAlgorithm, ...]) -> JudgedLog:

@@ -137,6 +137,8 @@ class ReferenceLibrary:
         resting: Sets that are not in force at the moment the library is for; they match nothing.
         runtime: Runtime policies by name.
         aiboms: AIBOMs by SHA-256 of the document.
+        stamp: Tells this value from every other, also from an equal one: what is remembered of it
+            is kept by its stamp, which keeps nothing else in memory.
 
     Raises:
         MalformedInput: If two sets bear one id.
@@ -150,6 +152,7 @@ class ReferenceLibrary:
     masks: Mapping[tuple[HashAlgorithm, int, bytes], int] = field(
         init=False, repr=False, compare=False
     )
+    stamp: object = field(init=False, repr=False, compare=False, default_factory=object)
 
     def __post_init__(self) -> None:
         everyone = self.sets + self.resting
