@@ -57,7 +57,7 @@ MAX_IMA_ENTRIES = 500_000
 """Entries of one IMA list."""
 
 MAX_AGENT_LOG_BYTES = 2 * 1024 * 1024
-"""The agent's own measurements: a record of a file takes 150 to 350 bytes, so 6000 files or more."""
+"""The agent's own measurements: 150 to 350 bytes a file, so 6000 files or more."""
 
 MAX_AGENT_RECORDS = 16_384
 """Records in one agent log; the device agent stops measuring there and says so."""

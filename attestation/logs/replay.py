@@ -207,8 +207,7 @@ def check_event_contents(
     EV_EFI_PLATFORM_FIRMWARE_BLOB, EV_EFI_HANDOFF_TABLES: digests of code or tables elsewhere
     ==============================  =========  ==================================================
 
-    EV_ACTION, EV_EFI_VARIABLE_BOOT2, EV_EFI_GPT_EVENT2 and the SPDM types occur in none of them
-    and are not checked.
+    EV_ACTION, EV_EFI_VARIABLE_BOOT2, EV_EFI_GPT_EVENT2, SPDM: in none of them, not checked.
 
     Args:
         log: A parsed or replayed log.

@@ -74,13 +74,7 @@ def prove_runtime(
     """
     if rules is None:
         return None
-    banks = [bank for bank, quoted in values.items() if rules.pcr in quoted]
-    if not banks:
-        raise MalformedInput(
-            RefusalCode.POLICY_INVALID,
-            f"ima.pcr: PCR {rules.pcr} is not in quote.selection",
-            structure="AppraisalPolicy",
-        )
+    banks = _banks(values, rules.pcr)
     part = fresh.bound.authentic.evidence.ima_list
     if part is None or not (part.offset or part.content):
         return _without_list(banks[0], rules, _NOT_SENT)
@@ -112,6 +106,17 @@ def prove_runtime(
         values,
         policy_missing=policy is None,
     )
+
+
+def _banks(values: PcrBanks, pcr: int) -> list[HashAlgorithm]:
+    banks = [bank for bank, quoted in values.items() if pcr in quoted]
+    if not banks:
+        raise MalformedInput(
+            RefusalCode.POLICY_INVALID,
+            f"ima.pcr: PCR {pcr} is not in quote.selection",
+            structure="AppraisalPolicy",
+        )
+    return banks
 
 
 def _before(

@@ -142,8 +142,7 @@ def judge_enrolment(
         The accepted enrolment. Whether its device id is free: :func:`require_id_free`.
 
     Raises:
-        VerificationError: With the code of the first proof that does not hold;
-            ``evidence-not-acceptable`` carries the appraisal's reasons.
+        VerificationError: Of the first proof that does not hold, or ``evidence-not-acceptable``.
         InputError: If something in the request is malformed.
     """
     claimed = _identify(request, presented, terms.anchors, at)
