@@ -118,6 +118,7 @@ def cases() -> list[Json]:
         *_separators(),
         *_applications(),
         *_signature_lists(),
+        *_signature_list_headers(),
         *_lengths(),
         *_shim(),
         *_nesting(),
@@ -319,8 +320,12 @@ def _lists(list_size: int, header_size: int, size: int, body: bytes) -> bytes:
     return pack("<16sIII", CERT_SHA256, list_size, header_size, size) + body
 
 
+def _forbidden() -> bytes:
+    return OWNER + seed("a forbidden hash")
+
+
 def _signature_lists() -> list[Json]:
-    entry = OWNER + seed("a forbidden hash")
+    entry = _forbidden()
     told = {
         "list-size-zero": (_lists(0, 0, 48, entry), "a list that announces no bytes"),
         "list-size-below-its-header": (_lists(27, 0, 48, entry), "a list below its own header"),
@@ -338,7 +343,7 @@ def _signature_lists() -> list[Json]:
             "entries with no room for a signature",
         ),
     }
-    made = [
+    return [
         refused(
             f"boot-dbx-{name}",
             "N27",
@@ -351,10 +356,14 @@ def _signature_lists() -> list[Json]:
         )
         for name, (data, words) in told.items()
     ]
+
+
+def _signature_list_headers() -> list[Json]:
+    entry = _forbidden()
     header = OWNER + seed("a hash in the header")
     whole = _lists(28 + 48 + 48, 48, 48, header + entry)
     odd = _lists(28 + 40 + 56, 40, 48, header[:40] + entry + bytes(8))
-    made += [
+    return [
         accepted(
             "boot-dbx-header-passed-over",
             "N28",
@@ -390,7 +399,6 @@ def _signature_lists() -> list[Json]:
             facts={"dbx_entries": 3},
         ),
     ]
-    return made
 
 
 def _lengths() -> list[Json]:

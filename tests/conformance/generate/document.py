@@ -11,6 +11,7 @@ from tests.conformance.generate import (
     enrolments,
     freshness,
     http,
+    log_forms,
     logs,
     manufacture,
     quotes,
@@ -22,6 +23,7 @@ VERSION: Final = 1
 _MODULES: Final = (
     quotes,
     logs,
+    log_forms,
     boots,
     runtime,
     freshness,

@@ -31,6 +31,12 @@ _INFINEON: Final = "id:49465800"
 _OLD_FIRMWARE: Final = (7 << 48) | (61 << 32)
 _NEW_FIRMWARE: Final = (7 << 48) | (85 << 32)
 _FETCH_FROM: Final = "http://169.254.169.254/latest/authority.cer"
+_FAILED: Final = "credential-activation-failed"
+_SPENT: Final = "credential-activation-spent"
+_MALFORMED: Final = "ek-certificate-malformed"
+_HELD_AGAINST: Final = (
+    "An NV index holds whatever its owner wrote: every length is held against what is there."
+)
 
 
 def maker(key: str = "") -> FixedMaker:
@@ -141,18 +147,25 @@ def accepted(name: str, anchors: str, title: str, der: bytes, **more: Any) -> Js
 
 def cases() -> list[Json]:
     """Every case of this file."""
-    return [*_forms(), *_profiles(), *_keys(), *_moments(), *_activations()]
+    honest = "An EK certificate by the profile is believed"
+    return [
+        accepted("honest", "N40 N41 N42 N43", honest, certificate()),
+        *_nv_indices(),
+        *_forms(),
+        *_profiles(),
+        *_signatures(),
+        *_keys(),
+        *_moments(),
+        *_bindings(),
+        *_tries(),
+    ]
 
 
-def _forms() -> list[Json]:
+def _nv_indices() -> list[Json]:
     der = certificate()
     header = b"\x10\x01\x00"
     full = b"\x10\x02" + der
-    malformed = "ek-certificate-malformed"
-    why = "An NV index holds whatever its owner wrote: every length is held against what is there."
-    fetched = certificate(FixedMaker("An Issuer Between"), fetch=_FETCH_FROM)
     return [
-        accepted("honest", "N40 N41 N42 N43", "An EK certificate by the profile is believed", der),
         accepted(
             "nv-header",
             "N40",
@@ -165,7 +178,7 @@ def _forms() -> list[Json]:
             "N40",
             "An NV header that announces more bytes than there are is malformed",
             "truncated",
-            why,
+            _HELD_AGAINST,
             header + pack(">H", len(full) + 1) + full,
             verdict="malformed",
             from_nv=True,
@@ -174,18 +187,25 @@ def _forms() -> list[Json]:
             "bytes-behind",
             "N40",
             "Bytes that are no padding behind a certificate are malformed",
-            malformed,
-            why,
+            _MALFORMED,
+            _HELD_AGAINST,
             der + b"\x01\x02",
             verdict="malformed",
             from_nv=True,
         ),
+    ]
+
+
+def _forms() -> list[Json]:
+    der = certificate()
+    fetched = certificate(FixedMaker("An Issuer Between"), fetch=_FETCH_FROM)
+    return [
         refused(
             "length-of-four-gigabytes",
             "N40",
             "A certificate that announces four gigabytes is malformed",
-            malformed,
-            why,
+            _MALFORMED,
+            _HELD_AGAINST,
             b"\x30\x84\xff\xff\xff\xff" + der[4:],
             verdict="malformed",
         ),
@@ -194,7 +214,7 @@ def _forms() -> list[Json]:
             "N40",
             "A certificate of sixteen kilobytes and more is refused by its size alone",
             "too-large",
-            why,
+            _HELD_AGAINST,
             der + bytes(16 * 1024),
             verdict="malformed",
             importance="high",
@@ -214,9 +234,6 @@ def _forms() -> list[Json]:
 def _profiles() -> list[Json]:
     wrong = "ek-certificate-profile-wrong"
     why = "A signature by a TPM maker is not enough: makers also sign other things."
-    impostor = certificate(maker("impostor"))
-    changed = bytearray(certificate())
-    changed[-1] ^= 1
     other = (x509.ExtendedKeyUsageOID.CLIENT_AUTH,)
     return [
         refused(
@@ -260,6 +277,14 @@ def _profiles() -> list[Json]:
             certificate(named=False),
             importance="high",
         ),
+    ]
+
+
+def _signatures() -> list[Json]:
+    impostor = certificate(maker("impostor"))
+    changed = bytearray(certificate())
+    changed[-1] ^= 1
+    return [
         refused(
             "by-an-impostor",
             "N41",
@@ -378,47 +403,50 @@ def _answer(by: str, verdict: str, code: str | None = None, *, after_s: int = 1)
     }
 
 
-def _activations() -> list[Json]:
-    failed, spent = "credential-activation-failed", "credential-activation-spent"
+def _bindings() -> list[Json]:
     bound = (
         "The secret is wrapped to the endorsement key and to the attestation key's Name, computed "
         "from the submitted public area: only the TPM that holds both unwraps it (CVE-2021-3406)."
     )
-    tries = (
-        "A secret that may be guessed again, or that an error gives away, proves nothing "
-        "(CVE-2023-38201): one try, and no word of it in any answer."
-    )
-    right = _answer("the-tpm", "accepted")
-    guess = _answer("a-guess", "refused", failed)
     return [
         _activation(
             "honest",
             "N11 N12 N44",
             "The TPM that holds both keys gives back the secret and is believed",
             "The neighbour of every failed activation.",
-            right,
+            _answer("the-tpm", "accepted"),
         ),
         _activation(
             "of-another-attestation-key",
             "N11 N44",
             "A TPM with the endorsement key and another attestation key cannot answer",
             bound,
-            _answer("the-tpm-with-another-attestation-key", "refused", failed),
+            _answer("the-tpm-with-another-attestation-key", "refused", _FAILED),
         ),
         _activation(
             "of-another-endorsement-key",
             "N11 N44",
             "A TPM with another endorsement key cannot answer",
             bound,
-            _answer("another-tpm", "refused", failed),
+            _answer("another-tpm", "refused", _FAILED),
         ),
         _activation(
             "over-another-connection",
             "N11 N12",
             "The right answer from another device than the one that was asked is refused",
             bound,
-            _answer("the-tpm-over-another-connection", "refused", spent),
+            _answer("the-tpm-over-another-connection", "refused", _SPENT),
         ),
+    ]
+
+
+def _tries() -> list[Json]:
+    tries = (
+        "A secret that may be guessed again, or that an error gives away, proves nothing "
+        "(CVE-2023-38201): one try, and no word of it in any answer."
+    )
+    guess = _answer("a-guess", "refused", _FAILED)
+    return [
         _activation(
             "guessed",
             "N12",
@@ -432,21 +460,21 @@ def _activations() -> list[Json]:
             "After a wrong answer the right one comes too late",
             tries,
             guess,
-            _answer("the-tpm", "refused", spent),
+            _answer("the-tpm", "refused", _SPENT),
         ),
         _activation(
             "answered-twice",
             "N12",
             "A right answer does not count a second time",
             tries,
-            right,
-            _answer("the-tpm", "refused", spent),
+            _answer("the-tpm", "accepted"),
+            _answer("the-tpm", "refused", _SPENT),
         ),
         _activation(
             "answered-too-late",
             "N12",
             "The right answer after the challenge's time is refused",
             tries,
-            _answer("the-tpm", "refused", spent, after_s=3600),
+            _answer("the-tpm", "refused", _SPENT, after_s=3600),
         ),
     ]

@@ -30,6 +30,11 @@ from verifier.issuance.enrol import enrolment_subject
 
 SECOND: Final = timedelta(seconds=1)
 SERIAL: Final = "BOX-0042"
+_MISMATCH: Final = "idevid-iak-mismatch"
+_TIED: Final = (
+    "An attestation key is believed for a device only when something ties it to that device's "
+    "own identity key: else anybody's key attests for anybody (CVE-2021-3406)."
+)
 
 
 class Floor:
@@ -144,18 +149,19 @@ def cases() -> list[Json]:
             why="The neighbour of every refused enrolment.",
             importance="critical",
         ),
+        *_borrowed_keys(),
         *_two_tpms(),
+        *_two_makers(),
         *_other_keys(),
         *_attributes(),
         *_certificates(),
+        *_connections(),
+        *_revoked(),
+        *_moments(),
     ]
 
 
-def _two_tpms() -> list[Json]:
-    why = (
-        "An attestation key is believed for a device only when something ties it to that device's "
-        "own identity key: else anybody's key attests for anybody (CVE-2021-3406)."
-    )
+def _borrowed_keys() -> list[Json]:
     floor = Floor()
     other = certified(FixedTpm("BOX-0666"), floor.maker)
     borrowed = floor.request(
@@ -165,7 +171,27 @@ def _two_tpms() -> list[Json]:
     module = Floor()
     key = module.tpm.keys[KeyRole.IAK].private.public_key()
     odd = module.maker.issue(KeyRole.IAK, key, SERIAL, module="OTHER")
+    return [
+        refused(
+            "iak-of-another-device",
+            "N11",
+            "The attestation key of another genuine device is refused",
+            _MISMATCH,
+            _TIED,
+            borrowed,
+        ),
+        refused(
+            "iak-of-another-module",
+            "N11",
+            "An attestation key certified for another hardware module is refused",
+            _MISMATCH,
+            _TIED,
+            module.request(iak_chain=(odd,)),
+        ),
+    ]
 
+
+def _two_tpms() -> list[Json]:
     stolen = Floor()
     theirs = FixedTpm("BOX-0666").keys[KeyRole.IDEVID]
     stolen.tpm.certificates[KeyRole.IDEVID] = stolen.maker.issue(
@@ -177,36 +203,13 @@ def _two_tpms() -> list[Json]:
     witness = FixedTpm("BOX-0666")
     for role in (KeyRole.IDEVID, KeyRole.LDEVID):
         witness.keys[role] = elsewhere.tpm.keys[role]
-
-    twin = Floor()
-    second = FixedMaker("Second Maker")
-    twin.anchors.append(second.root_der)
-    twin_key = twin.tpm.keys[KeyRole.IAK].private.public_key()
-    twin_chain = (second.issue(KeyRole.IAK, twin_key, SERIAL),)
-    mismatch = "idevid-iak-mismatch"
     return [
-        refused(
-            "iak-of-another-device",
-            "N11",
-            "The attestation key of another genuine device is refused",
-            mismatch,
-            why,
-            borrowed,
-        ),
-        refused(
-            "iak-of-another-module",
-            "N11",
-            "An attestation key certified for another hardware module is refused",
-            mismatch,
-            why,
-            module.request(iak_chain=(odd,)),
-        ),
         refused(
             "idevid-of-another-tpm",
             "N11 N17",
             "An identity key in another TPM than the attestation key's is refused",
-            mismatch,
-            why + " Both certificates are genuine and of one serial; only TPM2_Certify tells.",
+            _MISMATCH,
+            _TIED + " Both certificates are genuine and of one serial; only TPM2_Certify tells.",
             stolen_given,
         ),
         refused(
@@ -214,16 +217,26 @@ def _two_tpms() -> list[Json]:
             "N11 N17",
             "A certification by another TPM's attestation key is refused",
             "certify-signature-invalid",
-            why,
+            _TIED,
             elsewhere.request(witness=witness),
         ),
+    ]
+
+
+def _two_makers() -> list[Json]:
+    twin = Floor()
+    second = FixedMaker("Second Maker")
+    twin.anchors.append(second.root_der)
+    key = twin.tpm.keys[KeyRole.IAK].private.public_key()
+    chain = (second.issue(KeyRole.IAK, key, SERIAL),)
+    return [
         refused(
             "iak-of-another-maker",
             "N11 N41",
             "An attestation key of a second trusted maker with the same serial is refused",
-            mismatch,
+            _MISMATCH,
             "Serial numbers are unique for one manufacturer only.",
-            twin.request(iak_chain=twin_chain),
+            twin.request(iak_chain=chain),
             importance="high",
         ),
     ]
@@ -335,7 +348,6 @@ def _certificates() -> list[Json]:
     p192 = private_key("weak", "p192").public_key()
     weak_chain = (weak.maker.issue(KeyRole.IAK, p192, SERIAL),)
 
-    other = certified(FixedTpm("BOX-0666"), Floor().maker).certificates[KeyRole.IDEVID]
     profile = "A signature by a trusted maker is not enough: the certificate must be of the kind."
     return [
         refused(
@@ -378,6 +390,12 @@ def _certificates() -> list[Json]:
             "A maker's mistake is still a mistake.",
             weak.request(iak_chain=weak_chain),
         ),
+    ]
+
+
+def _connections() -> list[Json]:
+    other = certified(FixedTpm("BOX-0666"), Floor().maker).certificates[KeyRole.IDEVID]
+    return [
         refused(
             "another-tls-certificate",
             "N39",
@@ -385,22 +403,6 @@ def _certificates() -> list[Json]:
             "client-certificate-wrong",
             "Evidence that a stranger may forward proves nothing about who forwards it.",
             Floor().request(presented=other),
-        ),
-        *_revoked(),
-        *(
-            refused(
-                f"{role.value}-{word}",
-                "N43",
-                f"An {role.value.upper()} certificate that is {word.replace('-', ' ')} is refused",
-                code,
-                "Validity is judged at the moment of appraisal.",
-                _dated(role, start, until).request(),
-            )
-            for role in (KeyRole.IDEVID, KeyRole.IAK)
-            for word, code, start, until in (
-                ("expired", "certificate-expired", NOW - 9 * SECOND, NOW - SECOND),
-                ("not-yet-valid", "certificate-not-yet-valid", NOW + SECOND, NOW + 9 * SECOND),
-            )
         ),
     ]
 
@@ -437,6 +439,24 @@ def _revoked() -> list[Json]:
         )
     )
     return made
+
+
+def _moments() -> list[Json]:
+    return [
+        refused(
+            f"{role.value}-{word}",
+            "N43",
+            f"An {role.value.upper()} certificate that is {word.replace('-', ' ')} is refused",
+            code,
+            "Validity is judged at the moment of appraisal.",
+            _dated(role, start, until).request(),
+        )
+        for role in (KeyRole.IDEVID, KeyRole.IAK)
+        for word, code, start, until in (
+            ("expired", "certificate-expired", NOW - 9 * SECOND, NOW - SECOND),
+            ("not-yet-valid", "certificate-not-yet-valid", NOW + SECOND, NOW + 9 * SECOND),
+        )
+    ]
 
 
 def _dated(role: KeyRole, start: datetime, until: datetime) -> Floor:

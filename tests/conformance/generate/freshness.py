@@ -20,6 +20,13 @@ from verifier.appraisal.freshness import NonceAuthority
 LIFETIME: Final = timedelta(minutes=2)
 DEVICE: Final = "box-0042"
 SECOND: Final = timedelta(seconds=1)
+_REPLAY: Final = (
+    "A quote says how the machine was when it was asked, so it must answer this question."
+)
+_FORGETS: Final = (
+    "A TPM that was reset without the machine forgets its PCRs, and whoever holds a good log "
+    "extends them again; its counters tell (CVE-2018-6622)."
+)
 
 
 def authority(label: str = "ours") -> NonceAuthority:
@@ -110,7 +117,15 @@ class Bench:
 
 def cases() -> list[Json]:
     """Every case of this file."""
-    return [*_honest(), *_nonces(), *_parts(), *_clocks(), *_endorsements()]
+    return [
+        *_honest(),
+        *_spent_nonces(),
+        *_foreign_nonces(),
+        *_parts(),
+        *_clocks(),
+        *_counters(),
+        *_endorsements(),
+    ]
 
 
 def _honest() -> list[Json]:
@@ -151,7 +166,7 @@ def _honest() -> list[Json]:
     ]
 
 
-def _nonces() -> list[Json]:
+def _spent_nonces() -> list[Json]:
     same = Bench()
     message = same.message()
     same.sends(message).sends(message, "refused", "nonce-reused")
@@ -172,27 +187,12 @@ def _nonces() -> list[Json]:
     late.at += LIFETIME + timedelta(milliseconds=1)
     late.sends(message, "refused", "nonce-expired")
 
-    stranger = Bench()
-    stranger.sends(stranger.message(stranger.nonce(by="theirs")), "refused", "nonce-forged")
-
-    other = Bench()
-    other.sends(other.message(other.nonce(subject="box-0043")), "refused", "nonce-forged")
-
-    constant = Bench()
-    constant.sends(constant.message(Nonce(bytes(56))), "refused", "nonce-forged")
-
-    relabelled = Bench()
-    earlier_nonce, fresh = relabelled.nonce(), relabelled.nonce()
-    held_back = relabelled.message(fresh, quoted_for=earlier_nonce)
-    relabelled.sends(held_back, "refused", "qualifying-data-mismatch")
-
-    replay = "A quote says how the machine was when it was asked, so it must answer this question."
     return [
         same.case(
             "sequence-same-evidence-twice",
             "N10",
             "The same evidence sent twice is refused the second time",
-            replay,
+            _REPLAY,
             "critical",
         ),
         again.case(
@@ -212,13 +212,31 @@ def _nonces() -> list[Json]:
             "sequence-nonce-answered-too-late",
             "N10",
             "A nonce answered after its lifetime is refused",
-            replay,
+            _REPLAY,
         ),
+    ]
+
+
+def _foreign_nonces() -> list[Json]:
+    stranger = Bench()
+    stranger.sends(stranger.message(stranger.nonce(by="theirs")), "refused", "nonce-forged")
+
+    other = Bench()
+    other.sends(other.message(other.nonce(subject="box-0043")), "refused", "nonce-forged")
+
+    constant = Bench()
+    constant.sends(constant.message(Nonce(bytes(56))), "refused", "nonce-forged")
+
+    relabelled = Bench()
+    earlier_nonce, fresh = relabelled.nonce(), relabelled.nonce()
+    held_back = relabelled.message(fresh, quoted_for=earlier_nonce)
+    relabelled.sends(held_back, "refused", "qualifying-data-mismatch")
+    return [
         stranger.case(
             "sequence-nonce-of-somebody-else",
             "N10",
             "A nonce that this verifier never issued is refused",
-            replay,
+            _REPLAY,
             "critical",
         ),
         constant.case(
@@ -275,6 +293,24 @@ def _clocks() -> list[Json]:
     still.sends(still.message(lies=Lies(clock_ms=7_000)))
     still.sends(still.message(lies=Lies(clock_ms=7_000)), "refused", "evidence-replayed")
 
+    return [
+        back.case(
+            "sequence-clock-goes-back",
+            "N38",
+            "A quote with a lower clock in the same boot is refused",
+            _FORGETS,
+            "critical",
+        ),
+        still.case(
+            "sequence-clock-stands-still",
+            "N10 N38",
+            "A quote with the clock of the last one is refused",
+            "Every command advances the clock: the same clock is the same quote.",
+        ),
+    ]
+
+
+def _counters() -> list[Json]:
     reset = Bench()
     reset.tpm.reset_count = 7
     reset.sends(reset.message())
@@ -287,37 +323,19 @@ def _clocks() -> list[Json]:
 
     far = Bench()
     far.sends(far.message(lies=Lies(clock_ms=2**63)), "refused", "value-out-of-range")
-
-    why = (
-        "A TPM that was reset without the machine forgets its PCRs, and whoever holds a good log "
-        "extends them again; its counters tell (CVE-2018-6622)."
-    )
     return [
-        back.case(
-            "sequence-clock-goes-back",
-            "N38",
-            "A quote with a lower clock in the same boot is refused",
-            why,
-            "critical",
-        ),
-        still.case(
-            "sequence-clock-stands-still",
-            "N10 N38",
-            "A quote with the clock of the last one is refused",
-            "Every command advances the clock: the same clock is the same quote.",
-        ),
         reset.case(
             "sequence-reset-count-goes-back",
             "N38",
             "A quote with a lower resetCount is refused",
-            why,
+            _FORGETS,
             "critical",
         ),
         restart.case(
             "sequence-restart-count-goes-back",
             "N38",
             "A quote with a lower restartCount in the same resetCount is refused",
-            why,
+            _FORGETS,
         ),
         far.case(
             "sequence-clock-that-no-tpm-reaches",

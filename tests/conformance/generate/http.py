@@ -14,6 +14,7 @@ _EVIDENCE: Final = "POST /attest/v1/evidence"
 _CHALLENGE: Final = "POST /attest/v1/challenges"
 _DECISION: Final = "GET /decisions/v1/devices/{self}"
 _RESULT: Final = "GET /results/v1/devices/{self}"
+_GOOD_FOR: Final = "A credential is good for what it was given for and for nothing else."
 
 
 def step(
@@ -59,7 +60,7 @@ def sequence(
 
 def cases() -> list[Json]:
     """Every case of this file."""
-    return [*_doors(), *_roles(), *_failures(), *_relays(), *_ids()]
+    return [*_doors(), *_readers(), *_identities(), *_failures(), *_relays(), *_ids()]
 
 
 def _doors() -> list[Json]:
@@ -93,14 +94,13 @@ def _doors() -> list[Json]:
     ]
 
 
-def _roles() -> list[Json]:
-    why = "A credential is good for what it was given for and for nothing else."
+def _readers() -> list[Json]:
     return [
         sequence(
             "wrong-token",
             "N15",
             "A token that nobody issued is refused",
-            why,
+            _GOOD_FOR,
             ENROL,
             step("wrong-token", "GET /results/v1/devices", "refused", "token-wrong", status=401),
         ),
@@ -124,7 +124,7 @@ def _roles() -> list[Json]:
             "device-reads-another",
             "N15",
             "A device may not read about another",
-            why,
+            _GOOD_FOR,
             ENROL,
             ENROL_OTHER,
             step(
@@ -135,11 +135,16 @@ def _roles() -> list[Json]:
                 status=403,
             ),
         ),
+    ]
+
+
+def _identities() -> list[Json]:
+    return [
         sequence(
             "maker-identity-attests",
             "N15",
             "The maker's identity certificate does not do for attestation",
-            why,
+            _GOOD_FOR,
             ENROL,
             step("device-idevid", _CHALLENGE, "refused", "client-certificate-wrong", status=401),
         ),
@@ -147,7 +152,7 @@ def _roles() -> list[Json]:
             "owner-identity-enrols",
             "N15",
             "The owner's certificate does not do for enrolment",
-            why,
+            _GOOD_FOR,
             ENROL,
             step(
                 "device",
@@ -161,7 +166,7 @@ def _roles() -> list[Json]:
             "foreign-maker",
             "N15 N41",
             "A device of a maker that is not trusted does not get through the TLS handshake",
-            why,
+            _GOOD_FOR,
             step("foreign-device", "POST /enrol/v1/challenges", "refused"),
         ),
     ]

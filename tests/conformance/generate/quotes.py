@@ -94,7 +94,9 @@ def cases() -> list[Json]:
     return [
         *_honest(),
         *_selections(),
+        *_values(),
         *_kinds(),
+        *_bounds(),
         *_keys(),
         *_signatures(),
         *_digests(),
@@ -169,10 +171,17 @@ def _selections() -> list[Json]:
             importance="critical",
         )
     )
+    return made
+
+
+def _values() -> list[Json]:
     tpm = device()
     good = tpm.read_pcrs(parse_selection(SELECTION))
     tpm.extend(SHA256, 4, seed("tampering"))
-    made.append(
+    swapped = device()
+    values = dict(swapped.read_pcrs(parse_selection(SELECTION))[SHA256])
+    values[4], values[7] = values[7], values[4]
+    return [
         refused(
             "quote-favourable-values",
             "N6",
@@ -182,12 +191,7 @@ def _selections() -> list[Json]:
             tpm=tpm,
             values=good,
             importance="critical",
-        )
-    )
-    swapped = device()
-    values = dict(swapped.read_pcrs(parse_selection(SELECTION))[SHA256])
-    values[4], values[7] = values[7], values[4]
-    made.append(
+        ),
         refused(
             "quote-values-exchanged",
             "N6 N20",
@@ -196,9 +200,8 @@ def _selections() -> list[Json]:
             "The digest is over the values in ascending PCR order.",
             tpm=swapped,
             values={SHA256: values},
-        )
-    )
-    return made
+        ),
+    ]
 
 
 def _kinds() -> list[Json]:
@@ -240,7 +243,11 @@ def _kinds() -> list[Json]:
             importance="critical",
         )
     )
-    made.append(
+    return made
+
+
+def _bounds() -> list[Json]:
+    return [
         refused(
             "quote-magic-wrong",
             "N8",
@@ -250,9 +257,7 @@ def _kinds() -> list[Json]:
             "without it was not made by a TPM (CVE-2024-29038, CVE-2024-29040).",
             lies=Lies(magic=0xFF544348),
             importance="critical",
-        )
-    )
-    made.append(
+        ),
         refused(
             "quote-trailing-bytes",
             "N9",
@@ -261,9 +266,8 @@ def _kinds() -> list[Json]:
             "Two readers that stop at two places see two quotes.",
             lies=Lies(trailing=b"\x00"),
             verdict="malformed",
-        )
-    )
-    return made
+        ),
+    ]
 
 
 def _keys() -> list[Json]:

@@ -88,6 +88,8 @@ def cases() -> list[Json]:
         *_forms(),
         *_violations(),
         *_chains(),
+        *_entries(),
+        *_missing(),
         *_boots(),
         *_paths(),
         *_signatures(),
@@ -195,16 +197,6 @@ def _chains() -> list[Json]:
     shorter.ima.measure(b"/usr/bin/evil", b"evil")
     hidden = shorter.given(b"".join(shorter.ima.pieces[:-1]))
 
-    edited = Kernel()
-    pieces = list(edited.ima.pieces)
-    pieces[1] = pieces[1].replace(b"/usr/bin/env", b"/usr/bin/vim")
-
-    elsewhere = Kernel()
-    elsewhere.ima.measure(b"/usr/bin/evil", b"evil", pcr=10)
-    moved = list(elsewhere.ima.pieces)
-    moved[-1] = pack("<I", 11) + moved[-1][4:]
-
-    missing = Kernel()
     return [
         one(
             "list-ahead-of-the-quote",
@@ -226,6 +218,19 @@ def _chains() -> list[Json]:
             hidden,
             importance="critical",
         ),
+    ]
+
+
+def _entries() -> list[Json]:
+    edited = Kernel()
+    pieces = list(edited.ima.pieces)
+    pieces[1] = pieces[1].replace(b"/usr/bin/env", b"/usr/bin/vim")
+
+    elsewhere = Kernel()
+    elsewhere.ima.measure(b"/usr/bin/evil", b"evil", pcr=10)
+    moved = list(elsewhere.ima.pieces)
+    moved[-1] = pack("<I", 11) + moved[-1][4:]
+    return [
         one(
             "entry-moved-to-another-pcr",
             "N35",
@@ -245,6 +250,11 @@ def _chains() -> list[Json]:
             edited.given(b"".join(pieces)),
             importance="critical",
         ),
+    ]
+
+
+def _missing() -> list[Json]:
+    return [
         one(
             "list-missing",
             "N35",
@@ -252,7 +262,7 @@ def _chains() -> list[Json]:
             "refused",
             "ima-list-missing",
             "A device that sends nothing hides everything.",
-            missing.given(b""),
+            Kernel().given(b""),
         ),
     ]
 
