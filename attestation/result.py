@@ -30,7 +30,10 @@ class TrustTier(IntEnum):
     @property
     def label(self) -> str:
         """The text form used in JSON: ``affirming``."""
-        return self.name.lower()
+        return _LABELS[self]
+
+
+_LABELS: Final = {tier: tier.name.lower() for tier in TrustTier}
 
 
 class Claim(StrEnum):
@@ -70,6 +73,8 @@ _TIERS: Final = {
 }
 """Tier of each int8 claim value."""
 
+_GOOD: Final = frozenset(value for value, tier in _TIERS.items() if tier <= TrustTier.AFFIRMING)
+
 
 def tier_of(value: int) -> TrustTier:
     """Return the tier of a claim value (AR4SI 2.3.2).
@@ -85,7 +90,11 @@ def tier_of(value: int) -> TrustTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustVector:
-    """The trustworthiness vector: one AR4SI claim value each; 0 makes no assertion."""
+    """The trustworthiness vector: one AR4SI claim value each; 0 makes no assertion.
+
+    Attributes:
+        status: The worst tier of all claims (EAR: the status is never better than that).
+    """
 
     instance_identity: int = 0
     configuration: int = 0
@@ -95,23 +104,18 @@ class TrustVector:
     runtime_opaque: int = 0
     storage_opaque: int = 0
     sourced_data: int = 0
+    status: TrustTier = field(init=False, repr=False, compare=False)
+    _claims: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for value in _VALUES_OF(self):
-            tier_of(value)
-
-    @property
-    def status(self) -> TrustTier:
-        """The worst tier of all claims (EAR: the status is never better than that)."""
-        return max(map(_TIERS.__getitem__, _VALUES_OF(self)))
+        values = _VALUES_OF(self)
+        claims = {name: value for name, value in zip(_ATTRIBUTES, values, strict=True) if value}
+        object.__setattr__(self, "status", max(tier_of(value) for value in values))
+        object.__setattr__(self, "_claims", claims)
 
     def as_claims(self) -> dict[str, int]:
         """Return ``{"instance-identity": 2, …}`` with unasserted claims left out."""
-        return {
-            name: value
-            for name, value in zip(_ATTRIBUTES, _VALUES_OF(self), strict=True)
-            if value != 0
-        }
+        return dict(self._claims)
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, int]) -> TrustVector:
@@ -208,7 +212,7 @@ class AttestationResult:
     @property
     def reasons(self) -> tuple[str, ...]:
         """``code: reason`` for each finding that is not affirming, worst first, in step order."""
-        bad = [finding for finding in self.findings if tier_of(finding.value) > TrustTier.AFFIRMING]
+        bad = [finding for finding in self.findings if finding.value not in _GOOD]
         bad.sort(key=lambda finding: -tier_of(finding.value))
         return tuple(f"{finding.code}: {finding.reason}" for finding in bad)
 

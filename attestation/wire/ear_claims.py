@@ -110,23 +110,24 @@ def encode_ear(
     if issued_at.tzinfo is None or expires_at.tzinfo is None or expires_at <= issued_at:
         raise ValueError("issued_at and expires_at must be aware, and in this order")
     names = _names(profile)
-    appraisal: dict[str, object] = {names.status: result.status.label}
+    status = result.status.label
+    appraisal: dict[str, object] = {names.status: status}
     if vector := result.vector.as_claims():
         appraisal[names.vector] = vector
     appraisal[names.policy] = [result.policy_id] if names.policy_is_array else result.policy_id
-    if result.reasons:
-        appraisal[REASONS_CLAIM] = list(result.reasons)
+    if reasons := result.reasons:
+        appraisal[REASONS_CLAIM] = list(reasons)
     claims: dict[str, object] = {
         "eat_profile": profile.value,
         "iat": int(issued_at.timestamp()),
         "exp": int(expires_at.timestamp()),
         "jti": _token_id(result, issued_at),
-        "sub": str(result.device),
+        "sub": result.device,
         names.verifier: {"developer": verifier.developer, "build": verifier.build},
-        "submods": {str(result.device): appraisal},
+        "submods": {result.device: appraisal},
     }
     if names.global_status is not None:
-        claims[names.global_status] = result.status.label
+        claims[names.global_status] = status
     if result.nonce:
         place = appraisal if profile is EarProfile.DRAFT_03 else claims
         place["eat_nonce"] = nonce_text(result.nonce)

@@ -19,9 +19,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-import jwt
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from verifier.errors import SettingsInvalid
 from verifier.keys.files import read_file, write_secret
@@ -34,7 +34,8 @@ KEPT_NONCE_KEYS: Final = 2
 
 NONCE_KEY_BYTES: Final = 32
 
-_ES256: Final = jwt.get_algorithm_by_name("ES256")
+_ECDSA: Final = ec.ECDSA(hashes.SHA256())
+_COORDINATE_BYTES: Final = 32
 _COMPACT: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
@@ -114,12 +115,13 @@ class KeyRing:
     def sign_claims(self, claims: Mapping[str, object]) -> str:
         """Return ``claims`` as a JWT signed by the current key (ES256, RFC 7515, 7.1).
 
-        The compact form is put together here, since the header is the same until a rotation;
-        PyJWT makes the signature.
+        The compact form is put together here, since the header is the same until a rotation. The
+        signature is r || s, each in 32 bytes (RFC 7518, 3.4).
         """
         loaded = self._fresh()
         signed = loaded.header + _base64url(_COMPACT.encode(claims).encode())
-        signature = _ES256.sign(signed, loaded.private[loaded.signing_kid])
+        r, s = decode_dss_signature(loaded.private[loaded.signing_kid].sign(signed, _ECDSA))
+        signature = r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES)
         return (signed + b"." + _base64url(signature)).decode("ascii")
 
     def key_set(self, at: datetime, lifetime: timedelta) -> dict[str, Any]:
