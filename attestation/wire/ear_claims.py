@@ -169,7 +169,8 @@ def decode_ear(claims: Mapping[str, object]) -> Ear:
 
 def _token_id(result: AttestationResult, issued_at: datetime) -> str:
     """Return a ``jti`` that is the same for the same result at the same moment, and no other."""
-    named = f"{result.device}\n{result.policy_id}\n{issued_at.astimezone(UTC).isoformat()}\n"
+    moment = f"{int(issued_at.timestamp())}.{issued_at.microsecond}"
+    named = f"{result.device}\n{result.policy_id}\n{moment}\n"
     digest = hashlib.sha256(named.encode() + result.evidence_digest).digest()
     return base64.urlsafe_b64encode(digest[:18]).decode()
 

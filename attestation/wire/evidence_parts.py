@@ -53,6 +53,7 @@ _IMA_HEAD_BYTES: Final = 64
 _MAX_QUOTE_BYTES: Final = 2 * MAX_TPM_STRUCTURE_BYTES + 64
 STRUCTURE: Final = "evidence"
 """The name of an evidence message in errors."""
+_LOG_STRUCTURE: Final = f"{STRUCTURE}.{PART_FIRMWARE_LOG}"
 
 _QUOTE_FIELDS: Final = ("attest", "signature")
 
@@ -135,19 +136,20 @@ def _bank(values: CborValue, bank: HashAlgorithm, structure: str) -> Mapping[int
 
 def read_firmware_log(value: bytes, *, digest_only: bool) -> FirmwareLog:
     """Take a firmware log, or its SHA-256 alone."""
-    structure = f"{STRUCTURE}.{PART_FIRMWARE_LOG}"
     size = len(value)
     if digest_only:
         if size != HashAlgorithm.SHA256.size:
-            raise malformed(f"the log's digest is {size} bytes, wanted 32", structure)
+            raise malformed(f"the log's digest is {size} bytes, wanted 32", _LOG_STRUCTURE)
         return FirmwareLog(digest=value, content=None)
     if size == 0:
-        raise malformed("the log is empty; a device without a log leaves the part out", structure)
+        raise malformed(
+            "the log is empty; a device without a log leaves the part out", _LOG_STRUCTURE
+        )
     if size > MAX_FIRMWARE_LOG_BYTES:
         raise LimitExceeded(
             RefusalCode.TOO_LARGE,
             f"the log is {size} bytes, at most {MAX_FIRMWARE_LOG_BYTES} are accepted",
-            structure=structure,
+            structure=_LOG_STRUCTURE,
         )
     return FirmwareLog(digest=hashlib.sha256(value).digest(), content=value)
 

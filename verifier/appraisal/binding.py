@@ -7,8 +7,8 @@ endorsement's validity, not revoked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from attestation.errors import IdentityMismatch, UntrustedEndorsement
 from attestation.identity import DeviceId
@@ -18,8 +18,7 @@ from verifier.appraisal.signature import AuthenticQuote
 from verifier.endorsement.trust_anchors import TrustAnchors, require_not_revoked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundQuote:
+class BoundQuote(NamedTuple):
     """An authentic quote whose key is bound to one endorsed device.
 
     Attributes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from attestation.errors import NotFresh
 from attestation.evidence import qualifying_data
@@ -50,8 +50,7 @@ def microseconds(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedNonce:
+class OpenedNonce(NamedTuple):
     """A nonce that was proven to be ours, for this subject, and in time.
 
     Attributes:
@@ -175,8 +174,7 @@ class ForSubject:
         return self.challenge.open(nonce, self.subject, at)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FreshQuote:
+class FreshQuote(NamedTuple):
     """A bound quote that answers our nonce and whose clock went forward.
 
     Attributes:

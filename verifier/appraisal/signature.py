@@ -7,7 +7,7 @@ owns the key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from attestation.algorithms import HashAlgorithm
 from attestation.errors import SignatureInvalid
@@ -19,8 +19,7 @@ from attestation.tpm.public import TpmPublic, require_attestation_key
 from attestation.tpm.signature import verify_attest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticQuote:
+class AuthenticQuote(NamedTuple):
     """A quote that verified under ``ak``.
 
     Attributes:
