@@ -113,9 +113,8 @@ def appraise(
             return record.repeat(known)
 
         state = measure(fresh, policy, replays, reference=reference, progress=enrolment.progress)
-        record.measured(state)
-
         comparison = compare(state, reference, policy)
+        record.measured(comparison.state)
         record.compared(comparison)
 
         findings = evaluate(comparison, policy)

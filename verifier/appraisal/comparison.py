@@ -7,13 +7,15 @@ event of it no reference has seen. What that is worth is the policy's (step 6).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from attestation.algorithms import HashAlgorithm
 from attestation.logs.event_types import event_type_name
+from attestation.refusals import RefusalCode
+from verifier.appraisal.faults import PcrFault
 from verifier.appraisal.measured_state import MeasuredState
-from verifier.appraisal.policy_model import AppraisalPolicy, Match
+from verifier.appraisal.policy_model import AppraisalPolicy, Coverage, Match
 from verifier.reference_values.model import PcrKey, PcrMatch, ReferenceLibrary, ReferenceSet
 
 _PREFIX_CHARS = 16
@@ -48,7 +50,7 @@ class Comparison:
     """A measured state held against a reference library.
 
     Attributes:
-        state: The measured state.
+        state: The measured state, with faults that known values explain told as such.
         nearest: Id of the reference set it was held against; None if there was none.
         differing: Those compared PCRs that are not known; empty when all are.
         to_review: PCRs of ``nearest`` that were learnt and that nobody has looked at.
@@ -83,14 +85,45 @@ def compare(state: MeasuredState, library: ReferenceLibrary, policy: AppraisalPo
     match = library.match([(bank, index, values[bank][index]) for bank, index in keys])
     nearest = match.nearest.id if match.nearest is not None else None
     to_review = match.nearest.to_review if match.nearest is not None else frozenset()
-    if match.matched is not None:
-        return Comparison(state=state, nearest=nearest, differing=_NOTHING, to_review=to_review)
-    differing = {}
-    for key in _odd(keys, match):
-        difference = _difference(key, state, match, policy)
-        if difference is not None:
-            differing[key] = difference
+    differing: Mapping[PcrKey, Difference] = _NOTHING
+    if match.matched is None:
+        found = ((key, _difference(key, state, match, policy)) for key in _odd(keys, match))
+        differing = {key: difference for key, difference in found if difference is not None}
+    if state.faults and match.nearest is not None:
+        state = _rest_on_values(state, match.nearest, differing, policy)
     return Comparison(state=state, nearest=nearest, differing=differing, to_review=to_review)
+
+
+def _rest_on_values(
+    state: MeasuredState,
+    reference: ReferenceSet,
+    differing: Mapping[PcrKey, Difference],
+    policy: AppraisalPolicy,
+) -> MeasuredState:
+    """Let PCRs that others extend after the log ends rest on values that are known to be good.
+
+    Only where the policy says so (``coverage = "reported"``) and the reference set has the quoted
+    value: then the log ended early, and nothing unknown was measured.
+    """
+
+    def rested(fault: PcrFault) -> PcrFault:
+        rule = policy.by_pcr[fault.pcr]
+        if (
+            fault.code != RefusalCode.LOG_REPLAY_MISMATCH
+            or rule.coverage is not Coverage.REPORTED
+            or rule.match is Match.LOG
+            or (fault.bank, fault.pcr) in differing
+        ):
+            return fault
+        return replace(
+            fault,
+            code=RefusalCode.PCR_NOT_COVERED,
+            decides=False,
+            reason=f"PCR {fault.pcr} ({fault.bank.label}) was extended after the firmware log "
+            f"ended; its value is the one in reference set {reference.id!r}, and rests on that",
+        )
+
+    return replace(state, faults=tuple(rested(fault) for fault in state.faults))
 
 
 def _odd(keys: tuple[PcrKey, ...], match: PcrMatch) -> tuple[PcrKey, ...]:

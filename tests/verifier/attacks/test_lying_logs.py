@@ -7,7 +7,7 @@ again so that the binding holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -111,13 +111,30 @@ def test_log_with_an_event_removed_does_not_replay(court: Courtroom) -> None:
     assert_refused(with_log(court, edit), Code.LOG_REPLAY_MISMATCH, step=4)
 
 
-def test_log_with_two_events_exchanged_does_not_replay(court: Courtroom) -> None:
+def exchanged(pcr: int) -> Callable[[Events], Sequence[UnverifiedEvent]]:
     def edit(events: Events) -> Sequence[UnverifiedEvent]:
-        places = [n for n, event in enumerate(events) if event.pcr == 8][:2]
+        places = [n for n, event in enumerate(events) if event.pcr == pcr][:2]
         events[places[0]], events[places[1]] = events[places[1]], events[places[0]]
         return events
 
-    assert_refused(with_log(court, edit), Code.LOG_REPLAY_MISMATCH, step=4)
+    return edit
+
+
+def test_log_with_two_events_exchanged_does_not_replay(court: Courtroom) -> None:
+    assert_refused(with_log(court, exchanged(4)), Code.LOG_REPLAY_MISMATCH, step=4)
+
+
+def test_log_of_a_late_pcr_that_does_not_lead_to_its_known_value_tells_nothing(
+    court: Courtroom,
+) -> None:
+    """The value is known to be good, so nobody is accused; no fact comes from such events."""
+    result = with_log(court, exchanged(8))
+
+    assert result.status is not TrustTier.CONTRAINDICATED
+    assert [one.pcr for one in result.findings if one.code == Code.PCR_NOT_COVERED] == [8]
+    assert result.boot is not None
+    assert not any(proof.pcr == 8 for fact in result.boot.loader_commands for proof in fact.proofs)
+    assert Code.BOOT_FACT_MISSING in {one.code for one in result.findings}
 
 
 def test_content_that_is_not_what_was_measured_is_contraindicated(court: Courtroom) -> None:
