@@ -4,9 +4,6 @@ MAX_IMA_PART_BYTES = 24 * 1024 * 1024
 """The new entries of an IMA list in one evidence. A list can only be proven whole, so the first
 evidence of a boot holds all of it: 100 000 entries are 10 to 20 MB."""
 
-MAX_AGENT_LOG_BYTES = 1024 * 1024
-"""The AI agent's measurement log in one evidence; an entry is about 200 bytes."""
-
 MAX_EVIDENCE_BYTES = 32 * 1024 * 1024
 """One evidence message: the largest IMA list, firmware log and agent log that we take, plus
 quote and claims. Without an IMA list no message gets near it, since each part has its cap."""
@@ -57,7 +54,8 @@ MAX_IMA_ENTRIES = 500_000
 """Entries of one IMA list."""
 
 MAX_AGENT_LOG_BYTES = 2 * 1024 * 1024
-"""The agent's own measurements: 150 to 350 bytes a file, so 6000 files or more."""
+"""The AI agent's measurement log, in one evidence and on the device: 150 to 350 bytes a record, so
+6000 records or more. With the largest IMA list and firmware log it fits into one evidence."""
 
 MAX_AGENT_RECORDS = 16_384
 """Records in one agent log; the device agent stops measuring there and says so."""
