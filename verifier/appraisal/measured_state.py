@@ -130,7 +130,7 @@ def measure(
             else "no PCR values were sent, and what the log replays to is not what was quoted",
             structure="TPMS_QUOTE_INFO",
         )
-    runtime = prove_runtime(fresh, values, policy.runtime, reference, progress, judged)
+    runtime = prove_runtime(fresh, values, policy.runtime, reference, progress)
     agent = prove_agent(fresh, values, policy.agent, reference)
     explained = (runtime.explained if runtime else _NOTHING) | (
         agent.explained if agent else _NOTHING
@@ -145,7 +145,7 @@ def measure(
         values=values,
         log=judged,
         faults=tuple(faults),
-        boot=_boot_facts(policy, judged, faults),
+        boot=_boot_facts(policy, judged, faults, explained),
         runtime=runtime,
         agent=agent,
     )
@@ -163,14 +163,22 @@ def _require_selection(
 
 
 def _boot_facts(
-    policy: AppraisalPolicy, judged: JudgedLog | None, faults: list[PcrFault]
+    policy: AppraisalPolicy,
+    judged: JudgedLog | None,
+    faults: list[PcrFault],
+    others: frozenset[PcrKey],
 ) -> BootFacts | None:
-    """Derive boot facts from those PCRs of the facts' bank that the log explains, if asked to."""
+    """Derive boot facts from those PCRs of the facts' bank that the firmware log explains.
+
+    None if the policy does not ask. PCRs of ``others`` are explained by another log: what the
+    firmware log says of them was held against nothing.
+    """
     if policy.boot is None or judged is None or policy.facts_from.bank in judged.missing_banks:
         return None
     first = policy.facts_from
     accused = {fault.pcr for fault in faults if fault.decides and fault.bank is first.bank}
-    return judged.boot_facts(first.bank, frozenset(first.indices) - accused)
+    foreign = {pcr for bank, pcr in others if bank is first.bank}
+    return judged.boot_facts(first.bank, frozenset(first.indices) - accused - foreign)
 
 
 def _judged_log(

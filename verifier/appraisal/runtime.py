@@ -22,9 +22,8 @@ from attestation.pcr import PcrBanks
 from attestation.refusals import RefusalCode
 from verifier.appraisal.faults import PcrFault
 from verifier.appraisal.freshness import FreshQuote
-from verifier.appraisal.replay_cache import JudgedLog
 from verifier.appraisal.runtime_findings import RUNTIME_CLEAN, judge_runtime
-from verifier.appraisal.runtime_ledger import Ledger
+from verifier.appraisal.runtime_ledger import Ledger, unquoted_of
 from verifier.appraisal.runtime_rules import Demand, RuntimeRules, runtime_rules
 from verifier.appraisal.runtime_state import RuntimeState
 from verifier.reference_values.model import ReferenceLibrary
@@ -55,9 +54,12 @@ def prove_runtime(
     rules: RuntimeRules | None,
     reference: ReferenceLibrary,
     progress: RuntimeProgress | None,
-    firmware: JudgedLog | None,
 ) -> RuntimeState | None:
     """Hold the IMA list against the quoted PCRs; None if the policy does not ask.
+
+    A PCR that the list extends begins at zeros: the kernel is the first to use it. Whatever a
+    firmware log says of it is not believed, since firmware events need no proof of their content
+    and could stand for entries that are kept back.
 
     Args:
         fresh: The quote, with the evidence that it binds.
@@ -65,7 +67,6 @@ def prove_runtime(
         rules: ``[ima]`` of the appraisal policy.
         reference: Holds the runtime policy.
         progress: How far the list was proven before; used only if the device goes on from there.
-        firmware: The firmware log, which may have extended the same PCRs before the kernel.
 
     Raises:
         MalformedInput: ``ima-offset-unknown`` if the list does not begin where the verifier is;
@@ -84,7 +85,7 @@ def prove_runtime(
     before = _before(part, progress, (reset_count, policy_id), banks, rules.pcr)
     ledger = Ledger(policy, values, before)
     known = policy.known if policy is not None else _NOTHING_KNOWN
-    start = _start(firmware, before)
+    start: PcrBanks = before.pcrs if before is not None else {}
     followed, padded = _follow(part.content, before, start, values, rules.pcr, known, ledger)
     if not followed.matched:
         return _unproven(part.content, followed, values, banks, rules)
@@ -92,6 +93,7 @@ def prove_runtime(
         if not followed.entries:
             return _without_list(banks[0], rules, _NOTHING_MEASURED)
         ledger.begin(read_entry(part.content, 0, hash_size(part.content), 0)[0])
+    ledger.settle(followed.unquoted)
     return _proven(
         followed,
         RuntimeProgress(
@@ -144,12 +146,6 @@ def _before(
     return progress
 
 
-def _start(firmware: JudgedLog | None, before: RuntimeProgress | None) -> PcrBanks:
-    """Return the PCR values before the piece: what was proven, else what the firmware left."""
-    left = firmware.replayed.pcrs if firmware is not None else {}
-    return _merged(left, before.pcrs if before is not None else {})
-
-
 def _follow(
     content: bytes,
     before: RuntimeProgress | None,
@@ -187,7 +183,7 @@ def _proven(
         faults=faults,
         tail=followed.tail,
         policy_missing=policy_missing,
-        unquoted=followed.unquoted,
+        unquoted=unquoted_of(progress),
     )
 
 

@@ -19,6 +19,10 @@ AGGREGATE_NOT_QUOTED: Final = "boot-aggregate-not-quoted"
 MAX_SAMPLES: Final = 5
 """Entries of one code that are told in words; the rest is counted."""
 
+MAX_SIGNATURES: Final = 20_000
+"""Signatures verified for one evidence; files beyond are judged as if unsigned."""
+
+_UNQUOTED: Final = "unquoted-pcr-"
 _DIGEST_CHARS: Final = 12
 
 
@@ -31,7 +35,7 @@ class Ledger:
         before: What was found earlier in this boot.
     """
 
-    __slots__ = ("_before", "_policy", "_values", "counts", "samples")
+    __slots__ = ("_before", "_policy", "_values", "_waiting", "counts", "samples")
 
     def __init__(
         self, policy: RuntimePolicy | None, values: PcrBanks, before: RuntimeProgress | None
@@ -41,10 +45,12 @@ class Ledger:
         self._before = before
         self.counts: dict[str, int] = {}
         self.samples: dict[str, tuple[str, ...]] = {}
+        self._waiting: list[tuple[int, ImaFile]] = []
         self.restart()
 
     def restart(self) -> None:
         """Go back to what was found earlier in this boot."""
+        self._waiting.clear()
         self.counts = dict(self._before.counts) if self._before is not None else {}
         self.samples = dict(self._before.samples) if self._before is not None else {}
 
@@ -77,16 +83,34 @@ class Ledger:
             self._count(RefusalCode.IMA_VIOLATION, f"entry {number}, by its own words {show(path)}")
             return
         file = read_template(entry.template, entry.data, number)
-        if file.path == BOOT_AGGREGATE:
-            if number:
-                self._aggregate(number, file)
-            return
-        against = None if self._policy is None else self._policy.against(file)
-        if against is not None:
-            why = f": {show(against.reason.encode())}" if against.reason else ""
-            self._count(against.code, f"{describe(file)} at entry {number}{why}")
+        if file.path != BOOT_AGGREGATE:
+            self._waiting.append((number, file))
+        elif number and self._aggregate(number, file) is not AggregateVerdict.HOLDS:
+            self._waiting.append((number, file))  # any file may bear that name
 
-    def _aggregate(self, number: int, file: ImaFile) -> None:
+    def settle(self, unquoted: Mapping[int, int]) -> None:
+        """Hold what was told against the policy, now that the list is proven.
+
+        Signatures are verified here and not before: their number is what a device really ran.
+
+        Args:
+            unquoted: How many entries extend a PCR that is not quoted, by PCR.
+        """
+        signatures = 0
+        for number, file in self._waiting:
+            if file.signature:
+                signatures += 1
+            judged = file if signatures <= MAX_SIGNATURES else file._replace(signature=b"")
+            against = None if self._policy is None else self._policy.against(judged)
+            if against is not None:
+                why = f": {show(against.reason.encode())}" if against.reason else ""
+                self._count(against.code, f"{describe(file)} at entry {number}{why}")
+        self._waiting.clear()
+        for pcr, number in unquoted.items():
+            key = f"{_UNQUOTED}{pcr}"
+            self.counts[key] = self.counts.get(key, 0) + number
+
+    def _aggregate(self, number: int, file: ImaFile) -> AggregateVerdict:
         verdict = judge_aggregate(file, self._values)
         if verdict is AggregateVerdict.DIFFERS:
             self._count(
@@ -98,6 +122,7 @@ class Ledger:
                 AGGREGATE_NOT_QUOTED,
                 f"entry {number} is over PCRs of the {show(file.algorithm.encode())} bank",
             )
+        return verdict
 
     def _count(self, code: str, sample: str) -> None:
         key = str(code)
@@ -105,6 +130,15 @@ class Ledger:
         told = self.samples.get(key, ())
         if len(told) < MAX_SAMPLES:
             self.samples[key] = (*told, sample)
+
+
+def unquoted_of(progress: RuntimeProgress) -> Mapping[int, int]:
+    """Return how many entries of this boot extend a PCR that was not quoted, by PCR."""
+    return {
+        int(key.removeprefix(_UNQUOTED)): number
+        for key, number in progress.counts.items()
+        if key.startswith(_UNQUOTED)
+    }
 
 
 def describe(file: ImaFile) -> str:

@@ -20,7 +20,7 @@ class RuntimeState:
         faults: What is wrong with the list as a proof.
         tail: Entries that ran ahead of the quote; judged next time.
         policy_missing: Whether the runtime policy that was asked for is not there.
-        unquoted: Entries of this piece that extend a PCR which is not quoted, by PCR.
+        unquoted: Entries of this boot that extend a PCR which was not quoted, by PCR.
     """
 
     progress: RuntimeProgress | None

@@ -50,7 +50,7 @@ class PathPatterns:
 
     def matches(self, path: bytes) -> bool:
         """Whether a pattern matches the whole path; never one that steps back with ``..``."""
-        if b"/../" in path:
+        if b"/../" in path or path.endswith(b"/.."):
             return False
         first = path.split(b"/", 2)[1] if path[:1] == b"/" else b""
         return any(one.fullmatch(path) for one in self._by_first.get(first, ()))

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from attestation.algorithms import HashAlgorithm
+from attestation.errors import MalformedInput
 from attestation.limits import MAX_IMA_ENTRIES
 from attestation.logs.ima.framing import (
     HASH_SIZES,
@@ -41,10 +42,12 @@ from attestation.logs.ima.measured import CONSTRUCTORS, extended
 from attestation.logs.ima.template import NG, SIG, STRUCTURE, sized
 from attestation.pcr import PcrBanks
 from attestation.reader import LE_U32, Reader, Struct
+from attestation.refusals import RefusalCode
 
 _NG_NAME: Final = sized(NG)
 _HEADS: Final = {size: Struct(f"<I{size}s{len(_NG_NAME)}sI") for size in HASH_SIZES}
 _NOTHING: Final[frozenset[bytes]] = frozenset()
+_FIRST_PCR: Final = 10
 _SHA256_FIELD: Final = 4 + len(b"sha256:\0") + 32
 
 
@@ -196,6 +199,7 @@ def _follow_one(
                     hashed += padding
                 if not (entries and data in entries) and not (
                     digests
+                    and len(data) >= width + 4
                     and data[:width] in digests
                     and length_at(data, width)[0] == len(data) - width - 4
                     and data.find(b"\0", width + 4) == len(data) - 1
@@ -225,11 +229,19 @@ def _check_end(content: bytes, offset: int, number: int, *, cut: bool) -> None:
 def _follow_many(content: bytes, place: Place, main: int, known: Known, judge: Judge) -> Followed:
     """Follow every quoted PCR that the list extends, in every bank that has it."""
     touched = {entry.pcr for entry in walk(content, number=place.entries)} | {main}
+    if min(touched) < _FIRST_PCR:
+        raise MalformedInput(
+            RefusalCode.LOG_MALFORMED,
+            f"an entry extends PCR {min(touched)}, which is the firmware's or the boot loader's; "
+            f"IMA extends PCR {_FIRST_PCR} or above",
+            structure=STRUCTURE,
+        )
     values: dict[HashAlgorithm, dict[int, bytes]] = {
         bank: {pcr: place.before(bank, pcr) for pcr in quoted if pcr in touched}
         for bank, quoted in place.quoted.items()
     }
     banks = {pcr: [bank for bank in values if pcr in values[bank]] for pcr in touched}
+    proven: set[int] = {main}
     wrong = {pcr for pcr in touched if not _reached(values, place.quoted, banks[pcr], pcr)}
     unquoted: dict[int, int] = {}
     entries = 0
@@ -239,6 +251,7 @@ def _follow_many(content: bytes, place: Place, main: int, known: Known, judge: J
         if violation or not _is_known(entry, known):
             judge.judge(place.entries + entries, entry)
         entries += 1
+        proven.add(pcr)
         if not banks[pcr]:
             unquoted[pcr] = unquoted.get(pcr, 0) + 1
             continue
@@ -253,7 +266,9 @@ def _follow_many(content: bytes, place: Place, main: int, known: Known, judge: J
     return Followed(
         matched=not wrong,
         entries=entries,
-        pcrs=values,
+        pcrs={
+            bank: {pcr: held[pcr] for pcr in held if pcr in proven} for bank, held in values.items()
+        },
         tail=sum(1 for _ in walked),
         unquoted=unquoted,
     )

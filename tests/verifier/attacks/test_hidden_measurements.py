@@ -1,0 +1,102 @@
+"""What a device may try so that the verifier overlooks what its kernel measured."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+import pytest
+
+from attestation.algorithms import HashAlgorithm
+from attestation.errors import InputError
+from attestation.logs.ima.framing import walk
+from attestation.refusals import RefusalCode as Code
+from attestation.result import TrustTier
+from tests.simulators.soft_ima import entry, field, ng, tagged
+from tests.verifier.appraisal.courtroom import firmware_log
+from tests.verifier.appraisal.test_runtime import Running, codes, digest
+
+SHA256 = HashAlgorithm.SHA256
+BANKS = (HashAlgorithm.SHA1, SHA256, HashAlgorithm.SHA384)
+"""The banks of the log that the courtroom's machine boots with."""
+
+
+def firmware_event(kind: int, pcr: int, measured: bytes) -> bytes:
+    """Return a crypto-agile event that claims to have extended the hash of ``measured``."""
+    digests = b"".join(struct.pack("<H", bank) + bank.digest(measured) for bank in BANKS)
+    return struct.pack("<III", pcr, kind, len(BANKS)) + digests + struct.pack("<I", 1) + b"x"
+
+
+@pytest.mark.parametrize("kind", [0x05, 0x06, 0x0C, 0x0D])
+def test_entries_hidden_as_firmware_events_are_missed(kind: int) -> None:
+    """Root extends PCR 10 with a second, clean beginning and calls the first one firmware."""
+    court = Running()
+    court.kernel.measure(b"/opt/evil", b"evil")
+    court.look()
+    entries = [one.data for one in walk(court.kernel.list())]
+    clean = [entries[0], ng(b"/usr/bin/env", b"env")]
+    for data in clean:
+        for bank in court.kernel.banks:
+            court.tpm.extend(bank, 10, bank.digest(data))
+    court.log = firmware_log() + b"".join(firmware_event(kind, 10, data) for data in entries)
+
+    result = court.look(b"".join(entry(data) for data in clean), offset=0)
+
+    assert Code.IMA_REPLAY_MISMATCH in codes(result)
+    assert result.status is TrustTier.CONTRAINDICATED
+    assert result.progress is None
+
+
+@pytest.mark.parametrize("surplus", [0, 1, 2, 3])
+def test_entry_that_ends_within_its_name_is_malformed(surplus: int) -> None:
+    court = Running(f"digests = '''\n{digest(b'lib2')}\n'''")
+    court.kernel.measure_data(field(tagged(b"lib2")) + bytes(surplus))
+
+    with pytest.raises(InputError):
+        court.look()
+
+
+def test_unproven_entries_explain_no_pcr_of_the_firmware() -> None:
+    court = Running()
+
+    with pytest.raises(InputError, match="firmware's or the boot loader's"):
+        court.look(court.kernel.list() + entry(ng(b"/x", b"x"), pcr=4))
+
+
+def test_unproven_entries_explain_no_other_pcr() -> None:
+    court = Running()
+
+    result = court.look(court.kernel.list() + entry(ng(b"/x", b"x"), pcr=11))
+
+    assert result.progress is not None
+    assert all(set(held) == {10} for held in result.progress.pcrs.values())
+
+
+def test_entries_of_a_pcr_that_is_not_quoted_are_remembered_for_this_boot() -> None:
+    court = Running()
+    court.kernel.measure(b"/usr/bin/env", b"env", pcr=12)
+    court.kernel.measure(b"/usr/bin/sh", b"sh")
+    first = court.look()
+    second = court.look()
+
+    assert Code.PCR_NOT_COVERED in codes(first)
+    assert Code.PCR_NOT_COVERED in codes(second)
+    assert second.status is first.status is TrustTier.WARNING
+
+
+def test_denied_file_does_not_hide_under_the_name_boot_aggregate() -> None:
+    denied = f"denied = '''\n{digest(b'evil')}  evil\n'''"
+    court = Running(denied, ima='boot_aggregate = "reported"')
+    court.kernel.measure(b"boot_aggregate", b"evil")
+
+    result = court.look()
+
+    assert Code.IMA_FILE_DENIED in codes(result)
+    assert result.status is TrustTier.CONTRAINDICATED
+
+
+def test_digest_of_the_forged_events_is_that_of_the_entries() -> None:
+    """The forgery above is a good one: the log alone replays."""
+    data = ng(b"/usr/bin/env", b"env")
+
+    assert hashlib.sha256(data).digest() in firmware_event(0x0D, 10, data)
