@@ -22,18 +22,19 @@ class AgentFiles:
 
     Attributes:
         aibom: The AIBOM that holds now; None before the first record of one.
-        aiboms: SHA-256 of every AIBOM measured in this boot, in order.
+        aiboms: SHA-256 of every AIBOM measured in this boot, in order; values say nothing.
         present: What is there now, by path.
         past: What was measured at a path before, oldest first, when it was something else.
-        excluded: Patterns that were not measured at some time in this boot.
+        excluded: Patterns that were not measured at some time in this boot, in order; values say
+            nothing.
         full: Whether the log reached its cap, so that the present is not known.
     """
 
     aibom: Measurement | None = None
-    aiboms: tuple[bytes, ...] = ()
+    aiboms: dict[bytes, None] = field(default_factory=dict)
     present: dict[str, Measurement] = field(default_factory=dict)
     past: dict[str, tuple[Measurement, ...]] = field(default_factory=dict)
-    excluded: tuple[str, ...] = ()
+    excluded: dict[str, None] = field(default_factory=dict)
     full: bool = False
 
     @classmethod
@@ -48,11 +49,9 @@ class AgentFiles:
         """Take the next record."""
         if measured.kind is RecordKind.AIBOM:
             self.aibom = measured
-            if measured.digest not in self.aiboms:
-                self.aiboms = (*self.aiboms, measured.digest)
+            self.aiboms.setdefault(measured.digest)
         elif measured.kind is RecordKind.EXCLUDED:
-            if measured.path not in self.excluded:
-                self.excluded = (*self.excluded, measured.path)
+            self.excluded.setdefault(measured.path)
         elif measured.kind is RecordKind.FULL:
             self.full = True
         else:

@@ -196,8 +196,8 @@ def test_files_are_what_the_last_record_says() -> None:
         "b": (measured(RecordKind.FILE, "b", 1),),
     }
     assert files.aibom == measured(RecordKind.AIBOM, "bom", 2)
-    assert files.aiboms == ((1).to_bytes(32, "big"), (2).to_bytes(32, "big"))
-    assert files.excluded == ("c*",)
+    assert tuple(files.aiboms) == ((1).to_bytes(32, "big"), (2).to_bytes(32, "big"))
+    assert tuple(files.excluded) == ("c*",)
     assert not files.full
 
 
