@@ -50,6 +50,7 @@ class AgentState:
         at: The moment of judgement (aware).
         log: The log; None if none was sent or it proves nothing.
         aibom: The AIBOM that was measured; None if we do not hold it.
+        foreign: SHA-256 of the AIBOMs measured earlier in this boot that we do not hold.
     """
 
     explained: frozenset[PcrKey]
@@ -57,6 +58,7 @@ class AgentState:
     at: datetime
     log: JudgedAgentLog | None = None
     aibom: AiBom | None = None
+    foreign: tuple[bytes, ...] = ()
 
 
 def prove_agent(
@@ -88,7 +90,14 @@ def prove_agent(
         return AgentState(explained=explained, faults=faults, at=fresh.at)
     measured = log.files.aibom
     aibom = reference.aiboms.get(measured.digest) if measured is not None else None
-    return AgentState(explained=explained, faults=faults, at=fresh.at, log=log, aibom=aibom)
+    foreign = tuple(
+        digest
+        for digest in log.files.aiboms
+        if digest not in reference.aiboms and (measured is None or digest != measured.digest)
+    )
+    return AgentState(
+        explained=explained, faults=faults, at=fresh.at, log=log, aibom=aibom, foreign=foreign
+    )
 
 
 def _fault(
@@ -126,7 +135,7 @@ def judge_agent(state: AgentState, rules: AgentRules) -> tuple[Finding, ...]:
     """Say what the proven files are worth (step 5); nothing where the log proves nothing."""
     if state.log is None:
         return ()
-    found = state.log.findings(state.aibom, rules, _judge)
+    found = (*state.log.findings(state.aibom, rules, _judge), *_foreign(state, rules))
     if state.aibom is None or not rules.require_endorsement:
         return found
     refusal = state.aibom.endorsement.refusal(state.at, rules.providers)
@@ -135,6 +144,16 @@ def judge_agent(state: AgentState, rules: AgentRules) -> tuple[Finding, ...]:
     code, reason = refusal
     words = f"AIBOM {state.aibom.name}: {reason}"
     return (*found, _finding(code, Claim.EXECUTABLES, rules.unendorsed, words))
+
+
+def _foreign(state: AgentState, rules: AgentRules) -> Iterator[Finding]:
+    """Yield that other AIBOMs held earlier; outside ``_judge``, since it depends on the library."""
+    if state.foreign:
+        shown = _named((digest.hex() for digest in state.foreign), len(state.foreign))
+        words = (
+            f"AIBOMs that this verifier does not hold were measured earlier in this boot: {shown}"
+        )
+        yield _finding(RefusalCode.AIBOM_UNKNOWN, Claim.EXECUTABLES, rules.earlier, words)
 
 
 def _judge(log: JudgedAgentLog, aibom: AiBom | None, rules: AgentRules) -> tuple[Finding, ...]:
@@ -170,18 +189,39 @@ def _unknown(log: JudgedAgentLog, rules: AgentRules) -> Finding:
 
 
 def _files(log: JudgedAgentLog, aibom: AiBom, rules: AgentRules) -> Iterator[Finding]:
+    yield from _listed(log, aibom, rules)
     present, past = log.files.present, log.files.past
-    changed = [path for path in aibom.files if path in present and not _fits(present[path], aibom)]
-    missing = [path for path in aibom.files if path not in present]
-    unlisted = [path for path in present if path not in aibom.files]
-    earlier = [
+    name = f"not listed in AIBOM {aibom.name}"
+    there = {path: one for path, one in present.items() if path not in aibom.files}
+    gone = {
+        path: contents[-1]
+        for path, contents in past.items()
+        if path not in aibom.files and path not in present
+    }
+    for paths, value, words in (
+        (there, rules.unlisted, f"there and {name}"),
+        (gone, rules.earlier, f"there earlier in this boot and {name}"),
+    ):
+        if paths:
+            shown = _named((_told(path, one) for path, one in paths.items()), len(paths))
+            code = RefusalCode.AGENT_FILE_UNLISTED
+            yield _finding(code, Claim.FILE_SYSTEM, value, f"{words}: {shown}")
+
+
+def _listed(log: JudgedAgentLog, aibom: AiBom, rules: AgentRules) -> Iterator[Finding]:
+    present, past = log.files.present, log.files.past
+    changed = dict.fromkeys(
+        path for path in aibom.files if path in present and not _fits(present[path], aibom)
+    )
+    missing = dict.fromkeys(path for path in aibom.files if path not in present)
+    earlier = dict.fromkeys(
         path
         for path in past
         if path in aibom.files
         and path not in changed
         and path not in missing
         and any(not _fits(one, aibom) for one in past[path])
-    ]
+    )
     for program in (True, False):
         claim = Claim.EXECUTABLES if program else Claim.FILE_SYSTEM
         for code, paths, value, words in (
@@ -198,14 +238,6 @@ def _files(log: JudgedAgentLog, aibom: AiBom, rules: AgentRules) -> Iterator[Fin
             if named:
                 shown = _named((_told(path, present.get(path)) for path in named), len(named))
                 yield _finding(code, claim, value, f"{words}: {shown}")
-    if unlisted:
-        shown = _named((_told(path, present[path]) for path in unlisted), len(unlisted))
-        yield _finding(
-            RefusalCode.AGENT_FILE_UNLISTED,
-            Claim.FILE_SYSTEM,
-            rules.unlisted,
-            f"there and not listed in AIBOM {aibom.name}: {shown}",
-        )
 
 
 def _fits(measured: Measurement, aibom: AiBom) -> bool:

@@ -45,7 +45,8 @@ class AgentRules:
         changed: Claim value when a listed file has another content, or cannot be measured.
         missing: When a listed file is not there.
         unlisted: When a file is there that is not listed, or may be, unmeasured.
-        earlier: When all is well now and a listed file was something else earlier in this boot.
+        earlier: When all is well now, and earlier in this boot a listed file was something else, an
+            unlisted one was there, or an AIBOM was measured that we do not hold.
         unknown: When the AIBOM is not one that we hold and admit.
         denied: When it has a denied component.
         unendorsed: When its endorsement is required and does not hold.

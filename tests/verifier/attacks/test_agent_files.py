@@ -64,6 +64,75 @@ def test_file_changed_and_put_back_is_remembered_until_the_next_boot(court: Agen
     assert "something else earlier in this boot: agent.py" in reasons(result, "agent-file-changed")
 
 
+def test_foreign_program_run_and_removed_is_remembered_until_the_next_boot(
+    court: AgentCourt,
+) -> None:
+    court.install(**{"evil.py": b"evil"})
+    evil = next(one for one in files_of({"evil.py": b"evil"}) if one.path == "evil.py")
+    court.measure(replace(evil, kind=RecordKind.REMOVED))
+
+    result = court.verdict()
+
+    assert result.vector.file_system == 32
+    told = reasons(result, "agent-file-unlisted")
+    assert "there earlier in this boot and not listed in AIBOM field-assistant 2.1: evil.py" in told
+    assert not reasons(result, "agent-files-matched")
+
+
+def test_many_foreign_programs_removed_give_one_bounded_finding(court: AgentCourt) -> None:
+    junk = {f"junk-{number:04}": b"j" for number in range(300)}
+    court.install(**junk)
+    court.measure(
+        *(
+            replace(one, kind=RecordKind.REMOVED)
+            for one in files_of(dict(junk))
+            if one.path.startswith("junk-")
+        )
+    )
+
+    told = [one.reason for one in court.verdict().findings if one.code == "agent-file-unlisted"]
+
+    assert len(told) == 1
+    assert told[0].endswith("and 292 more")
+
+
+def test_unlisted_file_that_changed_and_is_still_there_is_told_once(court: AgentCourt) -> None:
+    court.install(extra=b"1")
+    court.measure(*(one for one in files_of({"extra": b"2"}) if one.path == "extra"))
+
+    told = [one.reason for one in court.verdict().findings if one.code == "agent-file-unlisted"]
+
+    assert told == ["there and not listed in AIBOM field-assistant 2.1: extra"]
+
+
+def test_foreign_aibom_measured_and_switched_back_is_remembered_until_the_next_boot(
+    court: AgentCourt,
+) -> None:
+    court.install()
+    foreign = replace(court.aibom, digest=bytes(range(32)))
+    court.measure(foreign, court.aibom)
+
+    result = court.verdict()
+
+    assert result.vector.executables == 32
+    assert foreign.digest.hex() in reasons(result, "aibom-unknown")
+
+
+def test_aibom_that_we_hold_may_have_been_measured_before_the_present_one(
+    court: AgentCourt,
+) -> None:
+    bom = court.load()
+    older = replace(bom, name="field-assistant 2.0", sha256=bytes(range(32)))
+    court.measure(replace(court.aibom, digest=older.sha256))
+    court.install()
+    court.reference = replace(court.reference, aiboms={bom.sha256: bom, older.sha256: older})
+
+    result = court.judge(court.heard(court.agent_log))
+
+    assert result.vector.executables == 3
+    assert not reasons(result, "aibom-unknown")
+
+
 def test_changed_setting_speaks_against_the_file_system(court: AgentCourt) -> None:
     court.install(**{"config__agent.toml": b"goal = 'take over'"})
 
