@@ -10,6 +10,7 @@ over SHA-1, by the library itself.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +19,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
+from attestation.ek import der
+from attestation.ek.names import read_name
 from attestation.errors import LimitExceeded, MalformedInput, UntrustedEndorsement
 from attestation.limits import MAX_REVOCATION_LIST_BYTES
 from attestation.refusals import RefusalCode
@@ -60,9 +63,26 @@ class RevocationList:
 
 
 def certificate_id(issuer: x509.Name, serial: int) -> bytes:
-    """Return what names a certificate on a list: SHA-256 over issuer (DER) and serial number."""
+    """Return what names a certificate on a list: SHA-256 over issuer and serial number.
+
+    The issuer counts as RFC 5280, 7.1 compares names: a maker may write its name as PrintableString
+    on its lists and as UTF8String in its certificates.
+
+    Raises:
+        MalformedInput: If the name cannot be read.
+    """
+    return _id(_comparable(issuer), serial)
+
+
+def _comparable(name: x509.Name) -> bytes:
+    """Return a name's normal form as bytes that no other name's begin with."""
+    reader = der.DerReader(name.public_bytes(), _STRUCTURE)
+    return json.dumps(read_name(reader.next("issuer", der.SEQUENCE)).key).encode()
+
+
+def _id(issuer: bytes, serial: int) -> bytes:
     size = serial.bit_length() // 8 + 1
-    return hashlib.sha256(issuer.public_bytes() + serial.to_bytes(size, signed=True)).digest()
+    return hashlib.sha256(issuer + serial.to_bytes(size, signed=True)).digest()
 
 
 def read_revocation_lists(
@@ -119,7 +139,8 @@ def _judged(
     listed: x509.CertificateRevocationList, issuers: Iterable[x509.Certificate]
 ) -> RevocationList:
     name = listed.issuer.rfc4514_string()[:120]
-    if not any(_signed(listed, one) for one in issuers if one.subject == listed.issuer):
+    issuer = _comparable(listed.issuer)
+    if not any(_signed(listed, one) for one in issuers if _comparable(one.subject) == issuer):
         raise UntrustedEndorsement(
             RefusalCode.CERTIFICATE_UNTRUSTED,
             f"the revocation list of {name!r} is signed by no trust anchor; put the certificate of "
@@ -131,7 +152,7 @@ def _judged(
         issuer=name,
         this_update=listed.last_update_utc,
         next_update=listed.next_update_utc,
-        revoked=frozenset(certificate_id(listed.issuer, one.serial_number) for one in listed),
+        revoked=frozenset(_id(issuer, one.serial_number) for one in listed),
     )
 
 

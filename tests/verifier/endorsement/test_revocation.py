@@ -104,6 +104,37 @@ def test_same_serial_of_another_issuer_is_not_revoked() -> None:
     assert seen.validate((leaf,), AT, ChainProfile.IAK)
 
 
+UTF8_STRING = 0x0C
+OTHER_FORMS = {
+    "PrintableString": lambda text: tlv(0x13, text.encode("ascii")),
+    "BMPString": lambda text: tlv(0x1E, text.encode("utf-16-be")),
+    "another case": lambda text: tlv(UTF8_STRING, text.upper().encode()),
+}
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_list_whose_issuer_is_written_as_another_string_type_revokes_all_the_same(
+    form: str,
+) -> None:
+    leaf, serial = issued(DIRECT)
+    neighbour, _ = issued(DIRECT)
+    name = f"{DIRECT.name} Root"
+    written = sequence(tlv(0x31, sequence(oid("2.5.4.3"), OTHER_FORMS[form](name))))
+    assert DIRECT.root.subject.public_bytes() == sequence(
+        tlv(0x31, sequence(oid("2.5.4.3"), tlv(UTF8_STRING, name.encode())))
+    )
+    algorithm = sequence(oid("1.2.840.10045.4.3.2"))
+    entries = sequence(sequence(integer(serial), moment(AT)))
+    times = moment(AT), moment(AT + timedelta(days=1))
+    content = sequence(integer(1), algorithm, written, *times, entries)
+    signature = sign(DIRECT._issuer_key, content, hashes.SHA256())
+
+    anchors = anchored(DIRECT, sequence(content, algorithm, tlv(0x03, b"\0", signature)))
+
+    assert refusal(anchors, leaf) is Code.CERTIFICATE_REVOKED
+    assert anchors.validate((neighbour,), AT, ChainProfile.IAK)
+
+
 def test_list_of_an_intermediate_comes_with_its_certificate() -> None:
     leaf, serial = issued(TIERED)
     listed = pem(crl(TIERED, serial))
