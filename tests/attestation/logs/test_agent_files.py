@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from typing_extensions import override
+
 from attestation.logs.agent_files import AgentFiles
 from attestation.logs.cel import Measurement, RecordKind
 
@@ -16,6 +18,7 @@ class CountedPath(str):
     __slots__ = ()
     compared: ClassVar[list[int]] = [0]
 
+    @override
     def __eq__(self, other: object) -> bool:
         self.compared[0] += 1
         return str.__eq__(self, other)
@@ -28,6 +31,7 @@ class CountedDigest(bytes):
 
     compared: ClassVar[list[int]] = [0]
 
+    @override
     def __eq__(self, other: object) -> bool:
         self.compared[0] += 1
         return bytes.__eq__(self, other)
