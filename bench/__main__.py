@@ -15,7 +15,17 @@ from typing import Final
 
 from bench.measure import Bench, Unable
 
-GROUPS: Final = ("crypto", "logs", "ima", "appraisal", "decisions", "tpm", "service", "daemon")
+GROUPS: Final = (
+    "crypto",
+    "logs",
+    "ima",
+    "appraisal",
+    "growth",
+    "decisions",
+    "tpm",
+    "service",
+    "daemon",
+)
 
 
 def load(groups: Iterable[str] = GROUPS) -> list[Bench]:

@@ -29,24 +29,35 @@ def whole_appraisal(
     at = datetime.now(UTC)
 
     def judge() -> str:
-        result = appraise(
-            decode_evidence(evidence),
-            challenge=subject.nonces,
-            enrolment=subject.enrolment,
-            anchors=subject.anchors,
-            reference=subject.reference,
-            policy=subject.policy,
-            at=at,
-            replays=replays,
-        )
-        if result.status is not TrustTier.AFFIRMING:
-            raise RuntimeError(f"the bench's own evidence is refused: {result.reasons}")
-        until = at + timedelta(minutes=5)
-        claims = encode_ear(result, verifier=_IDENTITY, issued_at=at, expires_at=until)
-        return ring.sign_claims(claims)
+        return judged(subject, ring, evidence, replays, at)
 
     judge()
     return judge
+
+
+def judged(
+    subject: Machine, ring: KeyRing, evidence: bytes, replays: ReplayCache | None, at: datetime
+) -> str:
+    """Decode, appraise and sign.
+
+    Raises:
+        RuntimeError: If the result is not affirming: something else would be measured.
+    """
+    result = appraise(
+        decode_evidence(evidence),
+        challenge=subject.nonces,
+        enrolment=subject.enrolment,
+        anchors=subject.anchors,
+        reference=subject.reference,
+        policy=subject.policy,
+        at=at,
+        replays=replays,
+    )
+    if result.status is not TrustTier.AFFIRMING:
+        raise RuntimeError(f"the bench's own evidence is refused: {result.reasons}")
+    until = at + timedelta(minutes=5)
+    claims = encode_ear(result, verifier=_IDENTITY, issued_at=at, expires_at=until)
+    return ring.sign_claims(claims)
 
 
 def first_sight() -> Iterator[Line]:
@@ -54,7 +65,7 @@ def first_sight() -> Iterator[Line]:
     subject = machine(largest_firmware_log(trusted=True))
     evidence = subject.evidence(datetime.now(UTC), whole_log=True)
     with tempfile.TemporaryDirectory() as folder:
-        judge = whole_appraisal(subject, _ring(folder), evidence, None)
+        judge = whole_appraisal(subject, ring_in(Path(folder)), evidence, None)
         value = seconds_per_call(judge, total_s=2) * MILLISECONDS
     yield held_to("appraisal_first_sight_ms", value, "ms", BUDGET_FIRST_SIGHT_MS, "≤")
 
@@ -66,7 +77,7 @@ def repeat() -> Iterator[Line]:
     now = datetime.now(UTC)
     verify, sign = bare_verify_and_sign()
     with tempfile.TemporaryDirectory() as folder:
-        ring = _ring(folder)
+        ring = ring_in(Path(folder))
         whole_appraisal(subject, ring, subject.evidence(now, whole_log=True), replays)
         judge = whole_appraisal(subject, ring, subject.evidence(now, whole_log=False), replays)
         _, _, ratio = compare(judge, lambda: (verify(), sign()))
@@ -79,8 +90,9 @@ def repeat() -> Iterator[Line]:
     )
 
 
-def _ring(folder: str) -> KeyRing:
-    return KeyRing.create(Path(folder), datetime.now(UTC), urandom(32))
+def ring_in(folder: Path) -> KeyRing:
+    """Return a new key ring in an empty folder."""
+    return KeyRing.create(folder, datetime.now(UTC), urandom(32))
 
 
 BENCHES = (

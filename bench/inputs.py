@@ -35,6 +35,7 @@ from verifier.reference_values.model import ReferenceLibrary
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOGS: Final = ROOT / "tests" / "data"
+LINUX_SERVER: Final = ROOT / "verifier" / "policies" / "linux-server.toml"
 
 
 @cache
@@ -86,10 +87,9 @@ def linux_server() -> AppraisalPolicy:
     Raises:
         Unable: If it is not there.
     """
-    path = ROOT / "verifier" / "policies" / "linux-server.toml"
-    if not path.exists():
+    if not LINUX_SERVER.exists():
         raise Unable("the packaged policy linux-server is not there")
-    return load_policy(path.read_text(encoding="utf-8"), path.name)
+    return load_policy(LINUX_SERVER.read_text(encoding="utf-8"), LINUX_SERVER.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +114,12 @@ class Machine:
     reference: ReferenceLibrary
     nonces: NonceAuthority
 
-    def evidence(self, at: datetime, *, whole_log: bool) -> bytes:
+    def evidence(self, at: datetime, *, whole_log: bool, boot_id: str = "") -> bytes:
         """Return fresh evidence, as the device would send it."""
         nonce = self.nonces.issue(self.enrolment.device, at, os.urandom(16))
         values = self.tpm.read_pcrs(self.policy.selections)
-        parts = encode_parts(values, self.log, not whole_log, {"kernel": "6.1.0-amd64"})
+        claims = {"kernel": "6.1.0-amd64", "boot_id": boot_id}
+        parts = encode_parts(values, self.log, not whole_log, claims)
         quote = self.tpm.quote(self.policy.selections, qualifying_data(nonce, parts.digests))
         return encode_evidence(nonce, quote, parts)
 
