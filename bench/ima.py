@@ -70,6 +70,7 @@ def _values(count: int) -> PcrBanks:
 def _prove(content: bytes, place: Place, chosen: RuntimePolicy) -> None:
     ledger = Ledger(chosen, place.quoted, None)
     followed = follow(content, place, _PCR, chosen.known, ledger)
+    ledger.settle(followed.unquoted)
     if not followed.matched or ledger.counts:
         raise RuntimeError(f"the bench's own list is refused: {ledger.samples}")
 

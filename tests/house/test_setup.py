@@ -136,8 +136,8 @@ def test_setup_leaves_standard_output_to_the_target_that_needs_it(checkout: Path
     assert "setup: ready" in run.stderr
 
 
-@pytest.mark.parametrize(("failing", "seen"), [("none", 2), ("check", 1), ("test", 2)])
-def test_ci_runs_the_checks_then_the_tests_and_stops_at_the_first_error(
+@pytest.mark.parametrize(("failing", "seen"), [("none", 3), ("check", 1), ("test", 2), ("fuzz", 3)])
+def test_ci_runs_checks_tests_and_fuzzing_and_stops_at_the_first_error(
     tmp_path: Path, failing: str, seen: int
 ) -> None:
     (tmp_path / ".ci").mkdir()
@@ -152,5 +152,5 @@ def test_ci_runs_the_checks_then_the_tests_and_stops_at_the_first_error(
         env={"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CALLS": str(calls)},
     )
 
-    assert calls.read_text().split() == ["check", "test"][:seen]
+    assert calls.read_text().split() == ["check", "test", "fuzz"][:seen]
     assert (run.returncode == 0) == (failing == "none")

@@ -97,6 +97,7 @@ def check(
     ledger = Ledger(policy, {}, None)
     for number, entry in enumerate(measured):
         ledger.judge(number, entry)
+    ledger.settle({})
     counts = {code: n for code, n in ledger.counts.items() if code != AGGREGATE_NOT_QUOTED}
     if as_json:
         output.say_json(

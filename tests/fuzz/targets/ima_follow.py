@@ -23,4 +23,5 @@ def run(data: bytes) -> None:
     quoted = {bank: {10: b"\x01" * 32, 11: bytes(32)}}
     for padded in (False, True):
         place = Place(entries=0, start={}, quoted=quoted, padded=padded)
-        follow(data, place, 10, Known(), Ledger(_POLICY, quoted, None))
+        ledger = Ledger(_POLICY, quoted, None)
+        ledger.settle(follow(data, place, 10, Known(), ledger).unquoted)
