@@ -90,7 +90,9 @@ def derive_boot_facts(log: ReplayedLog, bank: HashAlgorithm, proven: Collection[
         reader = readers.get(pcr)
         if reader is None:
             continue
-        digest = dict(digests)[alg_id]  # in a covered PCR every event carries the bank
+        first, digest = digests[0]
+        if first != alg_id:
+            digest = dict(digests)[alg_id]  # in a covered PCR every event carries the bank
         if kind not in _KNOWN:
             draft.misplaced(event)
         elif kind == _SEPARATOR:

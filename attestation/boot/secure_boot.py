@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from types import MappingProxyType
 from typing import Final
 
 from attestation.boot.draft import Draft, proof
@@ -35,6 +36,12 @@ _MODES: Final = frozenset(
     (GLOBAL_VARIABLE, name) for name in ("SetupMode", "AuditMode", "DeployedMode")
 )
 SECURE_BOOT_PCR: Final = 7
+
+_MOST_KEPT: Final = 64
+_LONGEST_KEPT: Final = 64 * 1024
+"""Databases that are remembered: real ones reach 25 kB; their objects take three times that."""
+
+_DATABASES_KEPT: Final[dict[bytes, SignatureDatabase]] = {}
 
 
 def read_secure_boot_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
@@ -103,9 +110,24 @@ def _believe(
 def signature_database(data: bytes) -> SignatureDatabase:
     """Return a Secure Boot variable's data as a database.
 
+    Remembered by SHA-256: a maker's keys and a revocation list of a date stand in the logs of very
+    many machines.
+
     Raises:
-        InputError: If the data is not signature lists, or an X.509 entry is no certificate.
+        InputError: If the data is not signature lists.
     """
+    digest = hashlib.sha256(data).digest()
+    found = _DATABASES_KEPT.get(digest)
+    if found is None:
+        found = _read_database(data, digest)
+        if len(data) <= _LONGEST_KEPT:
+            if len(_DATABASES_KEPT) >= _MOST_KEPT:
+                _DATABASES_KEPT.clear()
+            _DATABASES_KEPT[digest] = found
+    return found
+
+
+def _read_database(data: bytes, digest: bytes) -> SignatureDatabase:
     lists = parse_signature_lists(data)
     certificates = {}
     for der in lists.certificates:
@@ -114,10 +136,10 @@ def signature_database(data: bytes) -> SignatureDatabase:
             "not a certificate that can be read" if subject is None else subject
         )
     return SignatureDatabase(
-        certificates=certificates,
+        certificates=MappingProxyType(certificates),
         hashes=lists.hashes,
         others=lists.others,
-        digest=hashlib.sha256(data).digest(),
+        digest=digest,
     )
 
 

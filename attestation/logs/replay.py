@@ -8,8 +8,9 @@ the digests in the log, in their order, are what was measured. Even then an even
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
 from attestation.algorithms import HashAlgorithm
@@ -45,6 +46,10 @@ class MeasuredEvent(NamedTuple):
     def digest(self, bank: HashAlgorithm) -> bytes | None:
         """Return the digest extended into ``bank``, None if the event did not extend that bank."""
         return _digest_in(self, bank)
+
+
+_MEASURED: Final[Callable[[UnverifiedEvent], MeasuredEvent]] = partial(tuple.__new__, MeasuredEvent)
+"""As ``MeasuredEvent._make``, for an event that has the right number of fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +103,8 @@ def replay(log: UnverifiedLog, banks: Iterable[HashAlgorithm] | None = None) -> 
         ReplayMismatch: ``log-bank-missing`` if a wanted bank is not in the log.
     """
     wanted = tuple(bank for bank in HashAlgorithm if bank in log.banks) if banks is None else banks
-    measured = MeasuredEvent._make
-    events = tuple([measured(event) for event in log.events if event.type != _NO_ACTION])
+    extending = [event for event in log.events if event.type != _NO_ACTION]
+    events = tuple(map(_MEASURED, extending))
     pcrs = {bank: _replay_bank(log, bank, events) for bank in wanted}
     return ReplayedLog(
         pcrs=pcrs,

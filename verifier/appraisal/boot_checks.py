@@ -91,10 +91,12 @@ class CommandLineRule:
 
     def _wrong(self, words: tuple[str, ...], read: int) -> str | None:
         """Say what is wrong with one line; None if nothing is."""
+        whole = frozenset(pattern.word for pattern in self.forbidden if not pattern.prefix)
+        begun = tuple(pattern.word for pattern in self.forbidden if pattern.prefix)
         for word in words:
-            for pattern in self.forbidden:
-                if pattern.matches(word):
-                    return f"{word[:80]!r} is forbidden ({pattern.text})"
+            if word in whole or word.startswith(begun):
+                pattern = next(one for one in self.forbidden if one.matches(word))
+                return f"{word[:80]!r} is forbidden ({pattern.text})"
             if self.allowed and not any(
                 pattern.matches(word) for pattern in (*self.allowed, *self.required)
             ):

@@ -12,6 +12,7 @@ from typing import Final
 _BLANKS: Final = " \t\n\v\f\r"
 _WILD: Final = "*"
 _LAST_WORD: Final = "--"
+_QUOTE: Final = '"'
 
 
 class UnreadableLine(ValueError):
@@ -73,6 +74,15 @@ def kernel_words(line: str) -> tuple[tuple[str, ...], int]:
             blank to it), we see characters: what we cannot read alike is not judged.
     """
     text = line.rstrip("\0")
+    if _QUOTE not in text and text.isascii() and text.isprintable():  # as nearly all are
+        words = tuple([_plain(word) for word in text.split(" ") if word])
+    else:
+        words = tuple(_cut(text))
+    return words, words.index(_LAST_WORD) if _LAST_WORD in words else len(words)
+
+
+def _cut(text: str) -> list[str]:
+    """Cut any line into words, character by character."""
     strange = next((one for one in text if not (" " <= one <= "~" or one in _BLANKS)), None)
     if strange is not None:
         raise UnreadableLine(
@@ -83,7 +93,7 @@ def kernel_words(line: str) -> tuple[tuple[str, ...], int]:
     start = 0
     quoted = False
     for place, one in enumerate(text):
-        if one == '"':
+        if one == _QUOTE:
             quoted = not quoted
         elif one in _BLANKS and not quoted:
             if place > start:
@@ -91,8 +101,7 @@ def kernel_words(line: str) -> tuple[tuple[str, ...], int]:
             start = place + 1
     if start < len(text):
         words.append(_plain(text[start:]))
-    read = words.index(_LAST_WORD) if _LAST_WORD in words else len(words)
-    return tuple(words), read
+    return words
 
 
 def _plain(word: str) -> str:
