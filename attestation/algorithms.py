@@ -53,6 +53,8 @@ class HashAlgorithm(IntEnum):
         return _SIGNATURE_HASHES[self]
 
 
+_SHOWN_CHARS: Final = 16
+
 _SIZES: Final = {
     HashAlgorithm.SHA1: 20,
     HashAlgorithm.SHA256: 32,
@@ -106,3 +108,8 @@ def hash_by_label(label: str) -> HashAlgorithm:
         f"hash algorithm {label[:32]!r} is not one of "
         + ", ".join(algorithm.label for algorithm in HashAlgorithm),
     )
+
+
+def short_digest(digest: bytes) -> str:
+    """Return the beginning of a digest for people: 16 hexadecimal letters and an ellipsis."""
+    return digest.hex()[:_SHOWN_CHARS] + "…"

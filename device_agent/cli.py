@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from attestation.algorithms import short_digest
 from device_agent.errors import (
     BrokerUnreachable,
     DeviceAgentError,
@@ -322,7 +323,7 @@ def _measure(settings: Settings, options: argparse.Namespace) -> int:
             for path, one in sorted(survey.present.items())
         },
     }
-    lines = [f"{'aibom':<9} {survey.aibom.digest.hex()[:16]}…  {settings.agent.aibom}"]
+    lines = [f"{'aibom':<9} {short_digest(survey.aibom.digest)}  {settings.agent.aibom}"]
     if difference is None or listing is None:
         lines.append(survey.trouble)
     else:

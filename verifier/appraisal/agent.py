@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from attestation.algorithms import HashAlgorithm
+from attestation.algorithms import HashAlgorithm, short_digest
 from attestation.logs.cel import Measurement, shown_path
 from attestation.pcr import PcrBanks
 from attestation.refusals import RefusalCode
@@ -36,7 +36,6 @@ AGENT_MATCHED: Final = "agent-files-matched"
 _STEP: Final = 5
 _MATCHED: Final = 2
 _MOST_NAMED: Final = 8
-_PREFIX_CHARS: Final = 16
 _LOGS: Final = AgentLogCache()
 
 
@@ -118,17 +117,13 @@ def _fault(
         mend = "Restart the machine, so that every bank is measured from the start"
     elif log.values[bank] != value:
         reason = (
-            f"{place} holds {_prefix(value)} but the agent's log replays to "
-            f"{_prefix(log.values[bank])}"
+            f"{place} holds {short_digest(value)} but the agent's log replays to "
+            f"{short_digest(log.values[bank])}"
         )
         mend = "Something else extended it or the log was edited; restart the machine"
     else:
         return None
     return PcrFault(code=code, bank=bank, pcr=pcr, reason=f"{reason}. {mend}")
-
-
-def _prefix(value: bytes) -> str:
-    return value.hex()[:_PREFIX_CHARS] + "…"
 
 
 def judge_agent(state: AgentState, rules: AgentRules) -> tuple[Finding, ...]:

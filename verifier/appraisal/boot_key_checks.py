@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from attestation.algorithms import short_digest
 from attestation.boot.facts import BootFacts, SignatureDatabase
 from attestation.refusals import RefusalCode
 from verifier.appraisal.boot_seen import (
@@ -13,7 +14,6 @@ from verifier.appraisal.boot_seen import (
     Worth,
     more,
     proved,
-    short,
     unproven,
 )
 
@@ -95,7 +95,7 @@ class DbxRule:
         if lacking or held.entries < self.entries:
             why = (
                 f"lacks {len(lacking)} of the {len(self.at_least)} revocations wanted, e.g. "
-                f"{short(min(lacking))}"
+                f"{short_digest(min(lacking))}"
                 if lacking
                 else f"has {held.entries} entries, wanted {self.entries} or more"
             )
@@ -141,7 +141,7 @@ class KeysRule:
         if held.digest in self.digests:
             return None
         if not self.entries:
-            return f"is {short(held.digest)}, which the policy does not list"
+            return f"is {short_digest(held.digest)}, which the policy does not list"
         certificate = next((one for one in held.certificates if one not in self.entries), None)
         if certificate is not None:
             return (

@@ -19,8 +19,6 @@ T = TypeVar("T")
 BOOT_AS_REQUIRED: Final = "boot-as-required"
 """Finding code: a boot rule is met."""
 
-_CHARS: Final = 16
-
 
 class Seen(NamedTuple):
     """What one rule saw: a code, words, and the PCR it rests on if there is one."""
@@ -86,11 +84,6 @@ def proved(fact: Fact[T]) -> str:
     if not fact.proofs:
         return "no event"
     return f"PCR {fact.proofs[0].pcr}, event {fact.proofs[0].event}"
-
-
-def short(digest: bytes) -> str:
-    """Return the beginning of a digest."""
-    return digest.hex()[:_CHARS] + "…"
 
 
 def more(found: Sized) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from attestation.algorithms import short_digest
 from attestation.boot.facts import Authority, BootEntry, Image
 
-_PREFIX_CHARS: Final = 16
 _MAX_CHARS: Final = 400
 """Of one sentence; the longest real command line has 700, and only its changes are told."""
 
@@ -27,11 +27,6 @@ def yes_no(value: bool) -> str:  # noqa: FBT001 - a fact's value
     return "yes" if value else "no"
 
 
-def short(digest: bytes) -> str:
-    """Return the beginning of a digest."""
-    return digest.hex()[:_PREFIX_CHARS] + "…"
-
-
 def order_words(value: tuple[int, ...]) -> str:
     """Return a boot order as firmware shows it."""
     return ", ".join(f"{number:04X}" for number in value) or "empty"
@@ -45,9 +40,9 @@ def entry_words(value: BootEntry) -> str:
 def authority_words(value: Authority) -> str:
     """Say who admitted an image."""
     when = ", before the firmware was done" if value.before_separator else ""
-    return f"{value.variable}: {value.subject or 'hash'} ({short(value.digest)}{when})"
+    return f"{value.variable}: {value.subject or 'hash'} ({short_digest(value.digest)}{when})"
 
 
 def image_words(value: Image) -> str:
     """Return an image."""
-    return f"{value.kind.value} {short(value.digest)} {value.path}".rstrip()
+    return f"{value.kind.value} {short_digest(value.digest)} {value.path}".rstrip()

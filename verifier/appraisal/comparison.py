@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from attestation.algorithms import HashAlgorithm
+from attestation.algorithms import HashAlgorithm, short_digest
 from attestation.logs.event_types import event_type_name
 from attestation.refusals import RefusalCode
 from verifier.appraisal.faults import PcrFault
 from verifier.appraisal.measured_state import MeasuredState
 from verifier.appraisal.policy_model import AppraisalPolicy, Coverage, Match
 from verifier.reference_values.model import PcrKey, PcrMatch, ReferenceLibrary, ReferenceSet
-
-_PREFIX_CHARS = 16
 
 
 class Kind(Enum):
@@ -154,7 +152,7 @@ def _difference(
             reason=f"PCR {index} ({bank.label}) cannot be compared: reference set "
             f"{reference.id!r} says nothing about it",
         )
-    held = state.values[bank][index].hex()[:_PREFIX_CHARS] + "…"
+    held = short_digest(state.values[bank][index])
     where = stranger or (
         "every event in it is known, so they came in another order, or one is missing or repeated"
         if explained
@@ -187,7 +185,7 @@ def _first_stranger(
     for event in events:
         digest = event.digest(bank)
         if digest is None or (index, digest) not in reference.events:
-            shown = digest.hex()[:_PREFIX_CHARS] + "…" if digest else "no digest in this bank"
+            shown = short_digest(digest) if digest else "no digest in this bank"
             name = event_type_name(event.type)
             return f"event {event.number} ({name}, {shown}) is the first one not seen before", True
     return None, bool(events)

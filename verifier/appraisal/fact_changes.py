@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
+from attestation.algorithms import short_digest
 from attestation.boot.facts import BootFacts, Fact, Proof, SignatureDatabase
 from verifier.appraisal.boot_words import (
     authority_words,
@@ -14,7 +15,6 @@ from verifier.appraisal.boot_words import (
     on_off,
     order_words,
     plain,
-    short,
     yes_no,
 )
 
@@ -116,7 +116,7 @@ def _lists(before: BootFacts, after: BootFacts) -> Iterator[FactChange]:
         before.loader_files,
         after.loader_files,
         lambda one: one.name,
-        lambda one: short(one.digest),
+        lambda one: short_digest(one.digest),
     )
 
 

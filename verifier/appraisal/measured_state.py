@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from attestation.algorithms import HashAlgorithm
+from attestation.algorithms import HashAlgorithm, short_digest
 from attestation.boot.facts import BootFacts
 from attestation.errors import MalformedInput, ReplayMismatch
 from attestation.evidence import Evidence, FirmwareLog
@@ -32,7 +32,6 @@ from verifier.appraisal.runtime import RuntimeState, prove_runtime
 from verifier.reference_values.model import PcrKey, ReferenceLibrary
 
 _NOTHING: Final[frozenset[PcrKey]] = frozenset()
-_PREFIX_CHARS: Final = 16
 _ALL_ONES_AT_START: Final = range(17, 23)
 _MENDS: Final = {
     0: "Compare the firmware on this machine with its maker's, or restore it",
@@ -292,8 +291,8 @@ def _mismatch(bank: HashAlgorithm, index: int, held: bytes, expected: bytes) -> 
         code=RefusalCode.LOG_REPLAY_MISMATCH,
         bank=bank,
         pcr=index,
-        reason=f"PCR {index} ({bank.label}) holds {_prefix(held)} but the firmware log replays to "
-        f"{_prefix(expected)}: something was measured that no log explains. {_mend(index)}",
+        reason=f"PCR {index} ({bank.label}) holds {short_digest(held)} but the firmware log "
+        f"replays to {short_digest(expected)}: something was measured that no log explains. {_mend(index)}",
     )
 
 
@@ -310,7 +309,7 @@ def _not_covered(
         bank=bank,
         pcr=index,
         reason=f"PCR {index} ({bank.label}) holds "
-        f"{'its start value' if initial else _prefix(held)} and {log}"
+        f"{'its start value' if initial else short_digest(held)} and {log}"
         + (
             ". The policy wants this PCR explained; send the whole log"
             if required
@@ -322,10 +321,6 @@ def _not_covered(
 
 def _mend(index: int) -> str:
     return _MENDS.get(index) or _MENDS.get(index - index % 2) or "Compare with the reference"
-
-
-def _prefix(value: bytes) -> str:
-    return value.hex()[:_PREFIX_CHARS] + "…"
 
 
 def _start_value(bank: HashAlgorithm, index: int) -> bytes:

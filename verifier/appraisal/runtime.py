@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from attestation.algorithms import HashAlgorithm
+from attestation.algorithms import HashAlgorithm, short_digest
 from attestation.errors import MalformedInput
 from attestation.evidence import ImaPart
 from attestation.logs.ima.follow import Followed, Known, Place, follow
@@ -235,7 +235,7 @@ def _mismatch(
         code=code,
         bank=bank,
         pcr=pcr,
-        reason=f"PCR {pcr} ({bank.label}) holds {values[bank][pcr].hex()[:16]}… and no beginning "
+        reason=f"PCR {pcr} ({bank.label}) holds {short_digest(values[bank][pcr])} and no beginning "
         f"of the IMA list leads there: {why}. Boot the machine again and look what differs",
     )
 

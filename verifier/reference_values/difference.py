@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
-from attestation.algorithms import HashAlgorithm
+from attestation.algorithms import HashAlgorithm, short_digest
 from verifier.reference_values.model import ReferenceSet
-
-_PREFIX_CHARS: Final = 16
 
 
 def differences(older: ReferenceSet | None, newer: ReferenceSet) -> tuple[str, ...]:
@@ -55,7 +52,7 @@ def _values(
 
 
 def _shown(values: Iterable[bytes]) -> str:
-    return " or ".join(f"{value.hex()[:_PREFIX_CHARS]}…" for value in sorted(values))
+    return " or ".join(short_digest(value) for value in sorted(values))
 
 
 def _indices(chosen: ReferenceSet | None) -> set[int]:
@@ -78,4 +75,4 @@ def _ordered(
 
 def _named(chosen: ReferenceSet | None, event: tuple[int, bytes]) -> str:
     label = chosen.labels.get(event, "event") if chosen is not None else "event"
-    return f"{label} ({event[1].hex()[:_PREFIX_CHARS]}…)"
+    return f"{label} ({short_digest(event[1])})"

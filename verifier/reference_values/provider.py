@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from attestation.algorithms import short_digest
 from attestation.errors import InputError, MalformedInput
 from attestation.refusals import RefusalCode
 from attestation.wire.dsse import (
@@ -175,7 +176,7 @@ def judge_endorsement(
         return Endorsement(
             code=RefusalCode.PROVIDER_SUBJECT_MISMATCH,
             reason=f"{signed[0].name} signed for {len(statement.subjects)} other artefact(s), not "
-            f"for the AIBOM {subject.hex()[:16]}…",
+            f"for the AIBOM {short_digest(subject)}",
         )
     return Endorsement(
         signers=tuple(
