@@ -292,7 +292,8 @@ def _mismatch(bank: HashAlgorithm, index: int, held: bytes, expected: bytes) -> 
         bank=bank,
         pcr=index,
         reason=f"PCR {index} ({bank.label}) holds {short_digest(held)} but the firmware log "
-        f"replays to {short_digest(expected)}: something was measured that no log explains. {_mend(index)}",
+        f"replays to {short_digest(expected)}: something was measured that no log explains. "
+        f"{_mend(index)}",
     )
 
 
