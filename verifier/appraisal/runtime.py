@@ -23,7 +23,7 @@ from attestation.refusals import RefusalCode
 from verifier.appraisal.faults import PcrFault
 from verifier.appraisal.freshness import FreshQuote
 from verifier.appraisal.runtime_findings import RUNTIME_CLEAN, judge_runtime
-from verifier.appraisal.runtime_ledger import Ledger, unquoted_of
+from verifier.appraisal.runtime_ledger import Ledger
 from verifier.appraisal.runtime_rules import Demand, RuntimeRules, runtime_rules
 from verifier.appraisal.runtime_state import RuntimeState
 from verifier.reference_values.model import ReferenceLibrary
@@ -183,7 +183,6 @@ def _proven(
         faults=faults,
         tail=followed.tail,
         policy_missing=policy_missing,
-        unquoted=unquoted_of(progress),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from attestation.refusals import RefusalCode
 from attestation.result import Finding
-from verifier.appraisal.runtime_ledger import AGGREGATE_NOT_QUOTED, told
+from verifier.appraisal.runtime_ledger import AGGREGATE_NOT_QUOTED, told, unquoted_of
 from verifier.appraisal.runtime_rules import Demand, RuntimeRules
 from verifier.appraisal.runtime_state import RuntimeState
 
@@ -71,7 +71,7 @@ def _against(state: RuntimeState, rules: RuntimeRules) -> Iterator[Finding]:
             rules,
             "ima.policy",
         )
-    for pcr, number in sorted(state.unquoted.items()):
+    for pcr, number in sorted(unquoted_of(progress).items()):
         yield _finding(
             RefusalCode.PCR_NOT_COVERED,
             rules.unknown,

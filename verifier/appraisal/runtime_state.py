@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from attestation.logs.ima.progress import RuntimeProgress
 from verifier.appraisal.faults import PcrFault
@@ -20,7 +19,6 @@ class RuntimeState:
         faults: What is wrong with the list as a proof.
         tail: Entries that ran ahead of the quote; judged next time.
         policy_missing: Whether the runtime policy that was asked for is not there.
-        unquoted: Entries of this boot that extend a PCR which was not quoted, by PCR.
     """
 
     progress: RuntimeProgress | None
@@ -28,4 +26,3 @@ class RuntimeState:
     faults: tuple[PcrFault, ...] = ()
     tail: int = 0
     policy_missing: bool = False
-    unquoted: Mapping[int, int] = field(default_factory=dict)
