@@ -18,17 +18,17 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.algorithms import HashAlgorithm
-from attestation.evidence import Quote
 from attestation.logs.cel import Measurement, RecordKind, content_digests, encode_content
 from attestation.logs.cel import encode_record as encode_cel
 from attestation.logs.tcg import parse_firmware_log
 from attestation.wire.cmw import decode_collection, encode_record
 from attestation.wire.ear import EarProfile, VerifierIdentity, encode_ear
-from attestation.wire.enrolment_codec import EnrolmentRequest, encode_enrolment
+from attestation.wire.enrolment_codec import encode_enrolment
 from tests.conformance.cases import ROOT, load, octets
 from tests.conformance.generate.device import NOW, private_key
 from tests.conformance.generate.logs import LOG
 from tests.conformance.run.bench import banks, policy_of
+from tests.conformance.run.enrolments import request_of
 from tests.simulators import corim_press, soft_agent
 from tests.simulators.soft_provider import SoftProvider
 from verifier.reference_values.golden import learn
@@ -86,29 +86,11 @@ def _of_evidence(message: bytes) -> Seeds:
 
 
 def _of_enrolment(sent: Mapping[str, Any]) -> Seeds:
-    def quote(one: Mapping[str, Any]) -> Quote:
-        return Quote(attest=octets(one["attest"]), signature=octets(one["signature"]))
-
     yield "certificate", octets(sent["idevid_chain"][0])
     yield "certificate", octets(sent["iak_chain"][0])
     yield "pkcs10", octets(sent["csr"])
     yield "tpms_attest", octets(sent["ldevid_certify"]["attest"])
-    yield (
-        "enrolment",
-        encode_enrolment(
-            EnrolmentRequest(
-                idevid_chain=tuple(octets(der) for der in sent["idevid_chain"]),
-                iak_chain=tuple(octets(der) for der in sent["iak_chain"]),
-                idevid_public=octets(sent["idevid_public"]),
-                iak_public=octets(sent["iak_public"]),
-                ldevid_public=octets(sent["ldevid_public"]),
-                idevid_certify=quote(sent["idevid_certify"]),
-                ldevid_certify=quote(sent["ldevid_certify"]),
-                csr=octets(sent["csr"]),
-                evidence=octets(sent["evidence"]),
-            )
-        ),
-    )
+    yield "enrolment", encode_enrolment(request_of(sent))
 
 
 def _of_logs() -> Seeds:

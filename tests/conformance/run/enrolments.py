@@ -20,23 +20,11 @@ from verifier.issuance.enrol import EnrolmentTerms, judge_enrolment
 
 def run(given: Mapping[str, Any]) -> Outcome:
     """Judge one enrolment request; a refusal is raised."""
-    sent = given["request"]
-    request = EnrolmentRequest(
-        idevid_chain=tuple(octets(der) for der in sent["idevid_chain"]),
-        iak_chain=tuple(octets(der) for der in sent["iak_chain"]),
-        idevid_public=octets(sent["idevid_public"]),
-        iak_public=octets(sent["iak_public"]),
-        ldevid_public=octets(sent["ldevid_public"]),
-        idevid_certify=_quote(sent["idevid_certify"]),
-        ldevid_certify=_quote(sent["ldevid_certify"]),
-        csr=octets(sent["csr"]),
-        evidence=octets(sent["evidence"]),
-    )
     anchors = anchors_of([octets(der) for der in given["trust_anchors"]])
     if "revocation_lists" in given:
         anchors = anchors.with_revocations([octets(der) for der in given["revocation_lists"]])
     accepted = judge_enrolment(
-        decode_enrolment(encode_enrolment(request)),
+        decode_enrolment(encode_enrolment(request_of(given["request"]))),
         presented=octets(given["tls_client_certificate"]),
         challenge=authority(),
         terms=EnrolmentTerms(
@@ -47,6 +35,21 @@ def run(given: Mapping[str, Any]) -> Outcome:
         at=moment(given["at"]),
     )
     return Outcome(verdict="accepted", facts=(("device", accepted.device),))
+
+
+def request_of(sent: Mapping[str, Any]) -> EnrolmentRequest:
+    """Return the enrolment request that a case describes."""
+    return EnrolmentRequest(
+        idevid_chain=tuple(octets(der) for der in sent["idevid_chain"]),
+        iak_chain=tuple(octets(der) for der in sent["iak_chain"]),
+        idevid_public=octets(sent["idevid_public"]),
+        iak_public=octets(sent["iak_public"]),
+        ldevid_public=octets(sent["ldevid_public"]),
+        idevid_certify=_quote(sent["idevid_certify"]),
+        ldevid_certify=_quote(sent["ldevid_certify"]),
+        csr=octets(sent["csr"]),
+        evidence=octets(sent["evidence"]),
+    )
 
 
 def _quote(one: Mapping[str, Any]) -> Quote:
