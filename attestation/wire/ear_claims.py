@@ -11,7 +11,6 @@ Everything here is offered by :mod:`attestation.wire.ear`; import it from there.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from attestation.base64url import base64url_text
 from attestation.errors import MalformedInput, Unsupported
 from attestation.refusals import RefusalCode
 from attestation.result import AttestationResult, TrustTier, TrustVector, tier_of
@@ -84,7 +84,7 @@ def nonce_text(nonce: bytes) -> str:
     """
     if len(nonce) not in _NONCE_BYTES:
         raise ValueError(f"a nonce of {len(nonce)} bytes cannot be an eat_nonce of 8 to 64")
-    return base64.urlsafe_b64encode(nonce).rstrip(b"=").decode()
+    return base64url_text(nonce)
 
 
 def encode_ear(
@@ -172,7 +172,7 @@ def _token_id(result: AttestationResult, issued_at: datetime) -> str:
     moment = f"{int(issued_at.timestamp())}.{issued_at.microsecond}"
     named = f"{result.device}\n{result.policy_id}\n{moment}\n"
     digest = hashlib.sha256(named.encode() + result.evidence_digest).digest()
-    return base64.urlsafe_b64encode(digest[:18]).decode()
+    return base64url_text(digest[:18])
 
 
 def _names(profile: EarProfile) -> _Names:

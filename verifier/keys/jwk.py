@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from attestation.base64url import base64url_text
+
 _COORDINATE_BYTES = 32
-
-
-def _b64(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def _members(key: ec.EllipticCurvePublicKey) -> dict[str, str]:
@@ -20,15 +17,15 @@ def _members(key: ec.EllipticCurvePublicKey) -> dict[str, str]:
     return {
         "crv": "P-256",
         "kty": "EC",
-        "x": _b64(numbers.x.to_bytes(_COORDINATE_BYTES, "big")),
-        "y": _b64(numbers.y.to_bytes(_COORDINATE_BYTES, "big")),
+        "x": base64url_text(numbers.x.to_bytes(_COORDINATE_BYTES, "big")),
+        "y": base64url_text(numbers.y.to_bytes(_COORDINATE_BYTES, "big")),
     }
 
 
 def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
     """Return the SHA-256 thumbprint, base64url without padding; used as ``kid``."""
     canonical = json.dumps(_members(key), separators=(",", ":"), sort_keys=True)
-    return _b64(hashlib.sha256(canonical.encode()).digest())
+    return base64url_text(hashlib.sha256(canonical.encode()).digest())
 
 
 def public_jwk(key: ec.EllipticCurvePublicKey) -> dict[str, str]:

@@ -8,7 +8,6 @@ at its time stamp before each signature, so ``verifier keys rotate`` needs no re
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from attestation.base64url import base64url
 from verifier.errors import SettingsInvalid
 from verifier.keys.files import read_file, write_secret
 from verifier.keys.jwk import public_jwk, thumbprint
@@ -119,10 +119,10 @@ class KeyRing:
         signature is r || s, each in 32 bytes (RFC 7518, 3.4).
         """
         loaded = self._fresh()
-        signed = loaded.header + _base64url(_COMPACT.encode(claims).encode())
+        signed = loaded.header + base64url(_COMPACT.encode(claims).encode())
         r, s = decode_dss_signature(loaded.private[loaded.signing_kid].sign(signed, _ECDSA))
         signature = r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES)
-        return (signed + b"." + _base64url(signature)).decode("ascii")
+        return (signed + b"." + base64url(signature)).decode("ascii")
 
     def key_set(self, at: datetime, lifetime: timedelta) -> dict[str, Any]:
         """Return the JWKS (RFC 7517) of every key that a believable result may bear.
@@ -222,11 +222,7 @@ class KeyRing:
 
 
 def _header(kid: str) -> bytes:
-    return _base64url(_COMPACT.encode({"alg": "ES256", "kid": kid, "typ": "JWT"}).encode()) + b"."
-
-
-def _base64url(content: bytes) -> bytes:
-    return base64.urlsafe_b64encode(content).rstrip(b"=")
+    return base64url(_COMPACT.encode({"alg": "ES256", "kid": kid, "typ": "JWT"}).encode()) + b"."
 
 
 def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:

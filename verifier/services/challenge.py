@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from attestation.base64url import base64url_text
 from attestation.identity import DeviceId, Nonce
 from verifier.appraisal.freshness import ENTROPY_BYTES, NonceAuthority
 from verifier.issuance.enrol import enrolment_subject
@@ -62,7 +62,7 @@ class Challenges:
     def _challenge(self, subject: str, at: datetime) -> dict[str, object]:
         nonce: Nonce = self._nonces.current().issue(subject, at, self._entropy.take(ENTROPY_BYTES))
         return {
-            "nonce": base64.urlsafe_b64encode(nonce).rstrip(b"=").decode(),
+            "nonce": base64url_text(nonce),
             "pcr_selection": self._selection,
             "expires_in_s": self._ttl_s,
         }

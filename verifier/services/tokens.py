@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from attestation.base64url import base64url_text
 from attestation.refusals import RefusalCode
 from verifier.errors import NotFound, RequestRefused
 from verifier.ports import AccessToken, Entropy, Store
@@ -41,8 +41,7 @@ class Tokens:
             raise RequestRefused(
                 RefusalCode.REQUEST_INVALID, f"role {role!r} is not one of {', '.join(ROLES)}"
             )
-        raw = base64.urlsafe_b64encode(self._entropy.take(SECRET_BYTES)).rstrip(b"=").decode()
-        secret = PREFIX + raw
+        secret = PREFIX + base64url_text(self._entropy.take(SECRET_BYTES))
         digest = hashlib.sha256(secret.encode()).digest()
         with self._store.work() as work:
             work.put_token(AccessToken(name=name, role=role, sha256=digest, created_at=at))
