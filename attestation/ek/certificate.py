@@ -17,8 +17,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from attestation.ek import der
-from attestation.ek.der import DerReader, Element
+from attestation import der
+from attestation.der import DerReader, Element
 from attestation.ek.extensions import (
     AUTHORITY_KEY_ID,
     BASIC_CONSTRAINTS,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final
 
-from attestation.ek import der
-from attestation.ek.der import DerReader, Element
+from attestation import der
+from attestation.der import DerReader, Element
 from attestation.ek.names import TpmSpecification, tpm_specification
 from attestation.errors import MalformedInput
 from attestation.limits import MAX_CERTIFICATE_EXTENSIONS

@@ -12,9 +12,9 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from attestation.ek import der
+from attestation import der
+from attestation.der import DerReader
 from attestation.ek.certificate import MakerCertificate, parse_maker_certificate
-from attestation.ek.der import DerReader
 from attestation.ek.extensions import STRUCTURE, Quirk
 from attestation.errors import LimitExceeded, MalformedInput
 from attestation.limits import MAX_CERTIFICATE_BYTES, MAX_CHAIN_LENGTH, MAX_PEM_BYTES

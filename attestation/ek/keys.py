@@ -15,9 +15,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from attestation import der
 from attestation.algorithms import HashAlgorithm
-from attestation.ek import der
-from attestation.ek.der import DerReader, Element
+from attestation.der import DerReader, Element
 from attestation.errors import MalformedInput, Unsupported
 from attestation.refusals import RefusalCode
 

@@ -11,8 +11,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-from attestation.ek import der
-from attestation.ek.der import DerReader, Element
+from attestation import der
+from attestation.der import DerReader, Element
 
 _STRUCTURE: Final = "EK certificate name"
 _DIRECTORY_NAME: Final = 0xA4

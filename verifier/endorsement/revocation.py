@@ -19,7 +19,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
-from attestation.ek import der
+from attestation import der
 from attestation.ek.names import read_name
 from attestation.errors import LimitExceeded, MalformedInput, UntrustedEndorsement
 from attestation.limits import MAX_REVOCATION_LIST_BYTES

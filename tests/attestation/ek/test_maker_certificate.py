@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestation.ek import der
+from attestation import der
+from attestation.der import DerReader
 from attestation.ek.certificate import MakerCertificate, parse_maker_certificate
-from attestation.ek.der import DerReader
 from attestation.ek.extensions import KeyUsage, Quirk
 from attestation.ek.forms import read_certificate, split_chain, split_pem
 from attestation.errors import InputError, LimitExceeded, MalformedInput, Unsupported
