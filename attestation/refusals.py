@@ -147,6 +147,9 @@ class RefusalCode(StrEnum):
     CORIM_MALFORMED = "corim-malformed"
     CORIM_SIGNATURE_INVALID = "corim-signature-invalid"
     CORIM_SIGNER_UNKNOWN = "corim-signer-unknown"
+    RIM_MALFORMED = "rim-malformed"
+    RIM_SIGNER_UNKNOWN = "rim-signer-unknown"
+    RIM_SUPPORT_MISMATCH = "rim-support-mismatch"
     REFERENCE_NOT_IN_FORCE = "reference-not-in-force"
     REFERENCE_NOT_REVIEWED = "reference-not-reviewed"
 
