@@ -131,3 +131,21 @@ MAX_NAME_ATTRIBUTES = 32
 
 MAX_REVOCATION_LIST_BYTES = 16 * 1024 * 1024
 """One file of a maker's revocation lists; an entry takes some 40 bytes, so 400 000 units."""
+
+MAX_RIM_BYTES = 256 * 1024
+"""One PC Client base RIM; real ones have 3 to 6 kB."""
+
+MAX_RIM_DEPTH = 16
+"""Elements within elements of a base RIM; real ones nest six deep, in the signature."""
+
+MAX_RIM_FILES = 64
+"""Support files that one base RIM names; real ones name one to three."""
+
+MAX_RIM_REFERENCES = 4
+"""References under one XML signature: the RIM, and perhaps a time stamp."""
+
+MAX_MODSIG_BYTES = 16 * 1024
+"""One appended file signature (PKCS#7); without certificates it takes 400 to 800 bytes."""
+
+MAX_SIGNED_ATTRIBUTES = 16
+"""Signed attributes of one appended signature; signing tools write three or four."""
