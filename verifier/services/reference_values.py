@@ -10,10 +10,8 @@ from typing import Final
 
 from attestation.algorithms import HashAlgorithm
 from attestation.errors import VerificationError
-from attestation.identity import device_id
 from attestation.pcr import PcrBanks
 from attestation.refusals import RefusalCode
-from attestation.wire.evidence_codec import decode_evidence
 from verifier.appraisal.measured_state import attach_log
 from verifier.appraisal.policy import AppraisalPolicy
 from verifier.appraisal.replay_cache import judge_log
@@ -30,6 +28,7 @@ from verifier.reference_values.model import (
 )
 from verifier.reference_values.runtime_policy import RuntimePolicy
 from verifier.reference_values.runtime_policy_file import load_runtime_policy
+from verifier.services.last_evidence import proven_evidence
 from verifier.services.reference_documents import (
     MAX_NAME_CHARS,
     AiBomLoader,
@@ -283,24 +282,9 @@ class ReferenceValues:
 
         Raises:
             NotFound: If the device is not enrolled or has sent no evidence.
-            VerificationError: If its last evidence proved nothing (steps 1 to 3 failed), or its
-                log does not replay to the quoted values.
+            RequestRefused: If its last evidence was not proven (steps 1 to 4).
         """
-        known = self._store.device(device_id(device))
-        if known is None:
-            raise NotFound(RefusalCode.DEVICE_UNKNOWN, f"no device {device!r} is enrolled here")
-        newest = self._store.newest_result(known.device)
-        message = self._store.last_evidence(known.device)
-        if newest is None or not message:
-            raise NotFound(RefusalCode.RESULT_ABSENT, f"device {device} has sent no evidence yet")
-        for number, step, verdict, detail in newest.steps[:4]:
-            if verdict != "passed":
-                raise RequestRefused(
-                    RefusalCode.EVIDENCE_NOT_ACCEPTABLE,
-                    f"nothing can be learnt from the last evidence of {device}: "
-                    f"step {number} ({step}) {verdict}: {detail}",
-                )
-        evidence = decode_evidence(message)
+        evidence = proven_evidence(self._store, device)
         log = evidence.firmware_log
         if log is not None and log.content is None:
             content = self._store.firmware_log(log.digest)
