@@ -120,7 +120,7 @@ def show(name: Name, *, as_json: Json = False) -> None:
 def remove(name: Name, *, as_json: Json = False) -> None:
     """Remove an AIBOM; devices that measure it are refused from then on."""
     _documents().remove(DocumentKind.AIBOM, name)
-    _say(as_json, {"name": name, "removed": True}, f"removed {name}")
+    output.tell({"name": name, "removed": True}, f"removed {name}", as_json=as_json)
 
 
 @aibom.command()
@@ -135,14 +135,14 @@ def trust(
     provider = read_provider(name, pem)
     _documents().put(DocumentKind.PROVIDER, name, pem, SystemClock().now())
     said = {"name": name, "key_sha256": provider.key_sha256}
-    _say(as_json, said, f"trusted {name}: key {provider.key_sha256}")
+    output.tell(said, f"trusted {name}: key {provider.key_sha256}", as_json=as_json)
 
 
 @aibom.command()
 def distrust(name: Provider, *, as_json: Json = False) -> None:
     """Trust a provider no longer; what only it endorsed is no longer endorsed."""
     _documents().remove(DocumentKind.PROVIDER, name)
-    _say(as_json, {"name": name, "removed": True}, f"removed {name}")
+    output.tell({"name": name, "removed": True}, f"removed {name}", as_json=as_json)
 
 
 @aibom.command()
@@ -196,13 +196,6 @@ def check(
             parts = ", ".join(part.value for part in listing.missing)
             output.say(f"warning: it says nothing of {parts}")
     raise typer.Exit(int(found.differs))
-
-
-def _say(as_json: bool, document: object, text: str) -> None:  # noqa: FBT001 - typer's flag
-    if as_json:
-        output.say_json(document)
-    else:
-        output.say(text)
 
 
 def _state(bom: AiBom) -> str:

@@ -38,10 +38,11 @@ def add(
     store = context.store(settings)
     service = CorimImport(store, ReferenceValues(store, load_appraisal_policy(settings)))
     service.trust(name, read_text(file), SystemClock().now())
-    if as_json:
-        output.say_json({"name": name, "trusted": True})
-    else:
-        output.say(f"CoRIMs signed by {name} are believed from now on")
+    output.tell(
+        {"name": name, "trusted": True},
+        f"CoRIMs signed by {name} are believed from now on",
+        as_json=as_json,
+    )
 
 
 @signer.command("list")
@@ -58,7 +59,4 @@ def list_signers(*, as_json: Json = False) -> None:
 def remove(name: Name, *, as_json: Json = False) -> None:
     """Trust a signer no longer; sets that it signed stay until they are removed."""
     _documents().remove(DocumentKind.CORIM_SIGNER, name)
-    if as_json:
-        output.say_json({"name": name, "removed": True})
-    else:
-        output.say(f"removed {name}")
+    output.tell({"name": name, "removed": True}, f"removed {name}", as_json=as_json)

@@ -80,10 +80,11 @@ def revoke(
 ) -> None:
     """Revoke a device: its certificates end and its evidence is refused."""
     found = Devices(context.store(context.settings())).revoke(device, reason, SystemClock().now())
-    if as_json:
-        output.say_json({"device_id": found, "revoked": True, "reason": reason})
-    else:
-        output.say(f"device {found} is revoked: {reason}")
+    output.tell(
+        {"device_id": found, "revoked": True, "reason": reason},
+        f"device {found} is revoked: {reason}",
+        as_json=as_json,
+    )
 
 
 def results(

@@ -139,10 +139,7 @@ def list_tokens(*, as_json: Json = False) -> None:
 def remove_token(name: str, *, as_json: Json = False) -> None:
     """Remove a token; it is refused from now on."""
     Tokens(context.store(context.settings()), SystemEntropy()).remove(name)
-    if as_json:
-        output.say_json({"name": name, "removed": True})
-    else:
-        output.say(f"removed {name}")
+    output.tell({"name": name, "removed": True}, f"removed {name}", as_json=as_json)
 
 
 @manufacturer.command("init")
@@ -158,10 +155,11 @@ def init_manufacturer(
     if not path.exists():
         create_authority(directory, MANUFACTURER_CA, f"{name} Root", SystemClock().now())
     check_directory(directory)
-    if as_json:
-        output.say_json({"certificate": str(path)})
-    else:
-        output.say(f"{path} is the root for trust.manufacturer_roots")
+    output.tell(
+        {"certificate": str(path)},
+        f"{path} is the root for trust.manufacturer_roots",
+        as_json=as_json,
+    )
 
 
 @manufacturer.command()
@@ -206,10 +204,11 @@ def issue(
     )
     out.mkdir(parents=True, exist_ok=True)
     paths = _write_certificates(out, {"idevid": made.idevid, "iak": made.iak})
-    if as_json:
-        output.say_json({"serial": accepted.hardware_serial, "model": accepted.model, **paths})
-    else:
-        output.say(f"issued {accepted.hardware_serial}: {', '.join(paths.values())}")
+    output.tell(
+        {"serial": accepted.hardware_serial, "model": accepted.model, **paths},
+        f"issued {accepted.hardware_serial}: {', '.join(paths.values())}",
+        as_json=as_json,
+    )
 
 
 def _write_certificates(out: Path, chosen: dict[str, x509.Certificate]) -> dict[str, str]:

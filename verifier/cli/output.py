@@ -40,6 +40,14 @@ def say(text: str) -> None:
     console.print(line)
 
 
+def tell(document: object, text: str, *, as_json: bool) -> None:
+    """Print one line, or the document in its place if JSON was asked for."""
+    if as_json:
+        say_json(document)
+    else:
+        say(text)
+
+
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table: drawn on a terminal, tab-separated with a heading line in a pipe."""
     if not sys.stdout.isatty():

@@ -280,10 +280,7 @@ def review(
 def remove(name: Name, *, as_json: Json = False) -> None:
     """Remove a set with all its versions; devices that matched it will match nothing."""
     _service().remove(name)
-    if as_json:
-        output.say_json({"name": name, "removed": True})
-    else:
-        output.say(f"removed {name}")
+    output.tell({"name": name, "removed": True}, f"removed {name}", as_json=as_json)
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

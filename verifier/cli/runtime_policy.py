@@ -122,10 +122,11 @@ def add(file: PolicyFile, *, as_json: Json = False) -> None:
     """Add a policy; one of the same name is replaced, and devices send their lists whole again."""
     text, policy = _read(file)
     made = _documents().put(_KIND, policy.name, text, SystemClock().now())
-    if as_json:
-        output.say_json({"name": made.name, "policy": policy.id, "stored": made.version})
-    else:
-        output.say(f"added {policy.id}: {policy.description}")
+    output.tell(
+        {"name": made.name, "policy": policy.id, "stored": made.version},
+        f"added {policy.id}: {policy.description}",
+        as_json=as_json,
+    )
 
 
 @runtime_policy.command("list")
@@ -154,7 +155,4 @@ def show(name: Name) -> None:
 def remove(name: Name, *, as_json: Json = False) -> None:
     """Remove a policy; devices that are held against it are no longer clean."""
     _documents().remove(_KIND, name)
-    if as_json:
-        output.say_json({"name": name, "removed": True})
-    else:
-        output.say(f"removed {name}")
+    output.tell({"name": name, "removed": True}, f"removed {name}", as_json=as_json)

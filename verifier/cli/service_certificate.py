@@ -47,7 +47,8 @@ def service(
         hostnames=tuple(hostname or ()),
         at=SystemClock().now(),
     )
-    if as_json:
-        output.say_json({"name": name, "certificate": str(certificate), "key": str(key)})
-    else:
-        output.say(f"made {certificate} and {key} for {name}")
+    output.tell(
+        {"name": name, "certificate": str(certificate), "key": str(key)},
+        f"made {certificate} and {key} for {name}",
+        as_json=as_json,
+    )
