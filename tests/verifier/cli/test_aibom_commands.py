@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,13 +12,11 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.simulators import soft_agent
+from tests.simulators.command_line import Run, runner
 from tests.simulators.soft_provider import SoftProvider
-from verifier.cli import main as command_line
 from verifier.services.reference_values import ReferenceShelf
 from verifier.store.migrate import migrate
 from verifier.store.sql_store import open_store
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -29,16 +26,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     config = tmp_path / "verifier.toml"
     config.write_text(f'[store]\nurl = "{url}"\n')
 
-    def run_command(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["verifier", "-c", str(config), "aibom", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        said = capfd.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return run_command
+    return runner(monkeypatch, capfd, "-c", config, "aibom")
 
 
 @pytest.fixture

@@ -7,19 +7,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 
+from tests.simulators.command_line import Run, runner
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log
-from verifier.cli import main as command_line
 from verifier.store.migrate import schema_state
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +41,7 @@ def run(
     """Run a command in this process, through its real entry point."""
 
     def run_command(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["verifier", "-c", str(site.config), *arguments])
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        said = capfd.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
+        return runner(monkeypatch, capfd, "-c", site.config)(*arguments)  # tests exchange it
 
     return run_command
 

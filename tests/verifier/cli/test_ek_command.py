@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,10 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attestation.tpm.csr_idevid import TcgCsrIdevidContent, build, build_content
 from device_agent.ports import KeyRole
 from tests.simulators import soft_tpm_maker as maker
+from tests.simulators.command_line import Run, runner
 from tests.simulators.soft_device import SoftManufacturer, SoftTpm
 from tests.simulators.verifier_site import VerifierSite
 from tests.verifier.endorsement.test_revocation import crl
-from verifier.cli import main as command_line
 
 DATA = Path(__file__).parents[2] / "data"
 INFINEON = str(DATA / "immune-gmbh_guard-oss/ek/h12sslEK.pem")
@@ -26,21 +24,10 @@ GOOGLE = str(DATA / "google_go-tpm-tools/certificates/uca_tpm_rsa_enc_cert.pem")
 GOOGLE_ROOTS = str(DATA / "google_go-tpm-tools/ca-certs")
 WHEN = ("--at", "2026-05-01T00:00:00Z")
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def run_command(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["verifier", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        said = capfd.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return run_command
+    return runner(monkeypatch, capfd)
 
 
 def test_real_ek_is_believed_and_described(run: Run) -> None:

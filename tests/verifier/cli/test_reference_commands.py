@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
@@ -17,16 +16,16 @@ from attestation.algorithms import HashAlgorithm
 from attestation.logs.replay import replay
 from attestation.logs.tcg import parse_firmware_log
 from attestation.wire.strict_cbor import CborValue, Tagged
+from tests.simulators.command_line import Run, runner
 from tests.simulators.corim_press import comid, corim, public_pem, registers, signed, triple
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log
-from verifier.cli import main as command_line
+from verifier import policies
 from verifier.cli.moments import parse_moment
 from verifier.errors import RequestRefused
 from verifier.ports import DocumentKind
 from verifier.services.reference_documents import ReferenceDocuments
 
-Run = Callable[..., tuple[int, str, str]]
 KEY = ec.generate_private_key(ec.SECP256R1())
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -47,18 +46,7 @@ def run(
     site: VerifierSite, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Run:
     """Run a command in this process, through its real entry point."""
-
-    def run_command(*arguments: str | Path) -> tuple[int, str, str]:
-        capfd.readouterr()
-        words = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["verifier", "-c", str(site.config), *words])
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        said = capfd.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return run_command
+    return runner(monkeypatch, capfd, "-c", site.config)
 
 
 def enrolled(site: VerifierSite, serial: str, log: bytes | None = None) -> SiteDevice:
@@ -363,7 +351,7 @@ class TestDryRun:
     def test_policy_that_is_stricter(self, run: Run, tmp_path: Path) -> None:
         packaged = json.loads(run("policy", "show", "--json")[1])["id"]
         assert packaged.startswith("development")
-        text = (Path(command_line.__file__).parents[1] / "policies/development.toml").read_text()
+        text = (Path(policies.__file__).parent / "development.toml").read_text()
         file = tmp_path / "policy.toml"
         file.write_text(
             text.replace("unknown = 32", "unknown = 96").replace("unknown = 33", "unknown = 96")

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.simulators.command_line import Run, runner
 from tests.simulators.soft_ima import entry, field, ng
-from verifier.cli import main as command_line
 from verifier.store.migrate import migrate
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -23,17 +19,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     config = tmp_path / "verifier.toml"
     config.write_text(f'[store]\nurl = "{url}"\n')
 
-    def run_command(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        words = [str(one) for one in arguments]
-        monkeypatch.setattr(sys, "argv", ["verifier", "-c", str(config), *words])
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        said = capfd.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return run_command
+    return runner(monkeypatch, capfd, "-c", config)
 
 
 @pytest.fixture
