@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def test_running_ring_follows_a_rotation_by_another_process(directory: Path) -> 
 
     assert running.entries == command.entries
     assert running.nonce_keys[1] == old_nonce_key
+
+
+def test_running_ring_soon_signs_with_the_key_that_another_process_rotated_in(
+    directory: Path,
+) -> None:
+    running = KeyRing(directory)
+    before = jwt.get_unverified_header(running.sign_claims({}))["kid"]
+
+    rotate(KeyRing(directory), AT)
+    patience = time.monotonic() + 10
+    while jwt.get_unverified_header(running.sign_claims({}))["kid"] == before:
+        assert time.monotonic() < patience, "the ring goes on signing with a retired key"
+        time.sleep(0.01)
 
 
 def test_result_of_another_ring_is_not_believed(directory: Path, tmp_path: Path) -> None:
