@@ -134,9 +134,10 @@ def measure(
     explained = (runtime.explained if runtime else _NOTHING) | (
         agent.explained if agent else _NOTHING
     )
+    unheard = runtime.unheard if runtime else _NOTHING
     faults: list[PcrFault] = []
     for selection in policy.selections:
-        faults.extend(_faults(selection, policy, values, judged, explained))
+        faults.extend(_faults(selection, policy, values, judged, explained, unheard))
     faults.extend(bank_faults(policy.selections, values, judged, explained))
     faults += (*(runtime.faults if runtime else ()), *(agent.faults if agent else ()))
     return MeasuredState(
@@ -144,7 +145,7 @@ def measure(
         values=values,
         log=judged,
         faults=tuple(faults),
-        boot=_boot_facts(policy, judged, faults, explained),
+        boot=_boot_facts(policy, judged, faults, explained | unheard),
         runtime=runtime,
         agent=agent,
     )
@@ -233,8 +234,12 @@ def _faults(
     values: PcrBanks,
     judged: JudgedLog | None,
     explained: frozenset[PcrKey],
+    unheard: frozenset[PcrKey],
 ) -> Iterator[PcrFault]:
-    """Yield what no log explains in one bank, PCR by PCR; ``explained`` are other logs' PCRs."""
+    """Yield what no log explains in one bank, PCR by PCR; ``explained`` are other logs' PCRs.
+
+    Of those in ``unheard`` the firmware log has no say: they are another log's, which is missing.
+    """
     bank = selection.bank
     if judged is not None and bank in judged.missing_banks:
         reason = judged.missing_banks[bank].reason
@@ -249,9 +254,11 @@ def _faults(
     for index in selection.indices:
         if (bank, index) in explained:
             continue
-        expected = replayed.get(index)
+        mute = (bank, index) in unheard
+        expected = None if mute else replayed.get(index)
         if expected is None:
-            yield from _not_covered(bank, index, held[index], policy, sent=judged is not None)
+            sent = judged is not None and not mute
+            yield from _not_covered(bank, index, held[index], policy, sent=sent, mute=mute)
         elif expected != held[index]:
             yield _mismatch(bank, index, held[index], expected)
     if judged is not None:
@@ -298,13 +305,15 @@ def _mismatch(bank: HashAlgorithm, index: int, held: bytes, expected: bytes) -> 
 
 
 def _not_covered(
-    bank: HashAlgorithm, index: int, held: bytes, policy: AppraisalPolicy, *, sent: bool
+    bank: HashAlgorithm, index: int, held: bytes, policy: AppraisalPolicy, *, sent: bool, mute: bool
 ) -> Iterator[PcrFault]:
     initial = held == _start_value(bank, index)
     required = policy.by_pcr[index].coverage is Coverage.REQUIRED
     if initial and not required:
         return
     log = "the firmware log has no event for it" if sent else "no firmware log was sent"
+    if mute:
+        log = "its IMA list was not sent"
     yield PcrFault(
         code=RefusalCode.PCR_NOT_COVERED,
         bank=bank,

@@ -81,7 +81,7 @@ def _asked_beyond_pcrs(state: MeasuredState, policy: AppraisalPolicy) -> Iterato
     if policy.boot is not None:
         yield from judge_boot(state.boot, policy.boot)
     if policy.runtime is not None and state.runtime is not None:
-        yield from judge_runtime(state.runtime, policy.runtime)
+        yield from judge_runtime(state.runtime, policy.runtime, policy.by_log)
     if policy.agent is not None and state.agent is not None:
         yield from judge_agent(state.agent, policy.agent)
 

@@ -14,7 +14,7 @@ from attestation.refusals import RefusalCode
 from attestation.result import Claim
 from verifier.appraisal.agent import AgentRules
 from verifier.appraisal.boot_rules import BootRules
-from verifier.appraisal.runtime import RuntimeRules
+from verifier.appraisal.runtime_rules import DEFAULT_PCR, RuntimeRules
 
 
 class Match(StrEnum):
@@ -106,6 +106,7 @@ class AppraisalPolicy:
         quoted: The selection as a quote's (TPM_ALG_ID, indices) pairs.
         banks: The selected banks.
         groups: Each rule in each bank.
+        by_log: The PCRs that are held against nothing but a log.
         compared: Every selected (bank, PCR) that is held against reference values.
         selection_text: The selection in words.
         stamp: Tells this value from every other, also from an equal one: what is remembered of it
@@ -133,6 +134,7 @@ class AppraisalPolicy:
     quoted: tuple[tuple[int, tuple[int, ...]], ...] = field(init=False, repr=False, compare=False)
     banks: tuple[HashAlgorithm, ...] = field(init=False, repr=False, compare=False)
     groups: tuple[PcrGroup, ...] = field(init=False, repr=False, compare=False)
+    by_log: frozenset[int] = field(init=False, repr=False, compare=False)
     compared: tuple[tuple[HashAlgorithm, int], ...] = field(init=False, repr=False, compare=False)
     selection_text: str = field(init=False, repr=False, compare=False)
     stamp: object = field(init=False, repr=False, compare=False, default_factory=object)
@@ -155,9 +157,9 @@ class AppraisalPolicy:
             raise _invalid(f"pcrs: each selected PCR needs exactly one rule; look at PCR {odd}")
         if self.agent is not None and self.agent.pcr not in selected:
             raise _invalid(f"agent.pcr: quote.selection does not select PCR {self.agent.pcr}")
-        if self.runtime is not None and self.runtime.pcr not in selected:
-            raise _invalid(f"ima.pcr: quote.selection does not select PCR {self.runtime.pcr}")
         self._derive()
+        if self.runtime is not None:
+            self._refuse_unprovable_lists(self.runtime, selected)
 
     @property
     def facts_from(self) -> PcrSelection:
@@ -174,6 +176,25 @@ class AppraisalPolicy:
             raise _invalid(
                 f"quote.selection: PCR {odd} is selected in SHA-1 alone, which proves nothing; "
                 "select it in a SHA-256 or stronger bank too"
+            )
+
+    def _refuse_unprovable_lists(self, runtime: RuntimeRules, selected: set[int]) -> None:
+        """Refuse what lets entries of the IMA list pass for events of another log."""
+        if runtime.pcr not in selected:
+            raise _invalid(f"ima.pcr: quote.selection does not select PCR {runtime.pcr}")
+        for index in runtime.other_pcrs:
+            if index not in selected:
+                raise _invalid(f"ima.other_pcrs: quote.selection does not select PCR {index}")
+        if self.agent is not None and self.agent.pcr in runtime.pcrs:
+            raise _invalid(
+                f"agent.pcr: PCR {self.agent.pcr} is the IMA list's too ([ima]), and two logs "
+                "cannot both lead to one PCR; choose another one on the device and here"
+            )
+        if DEFAULT_PCR in self.by_log and DEFAULT_PCR not in runtime.pcrs:
+            raise _invalid(
+                f"{self.rule_names[DEFAULT_PCR]}.match: Linux extends PCR {DEFAULT_PCR} with IMA "
+                "entries, and a device could tell them as firmware events; name it in "
+                'ima.other_pcrs, or judge it with match = "value" or "events"'
             )
 
     def _derive(self) -> None:
@@ -201,6 +222,7 @@ class AppraisalPolicy:
                 for number, rule in enumerate(self.rules, 1)
                 if _within(rule, one.indices).indices
             ),
+            "by_log": frozenset(index for index in table if table[index].match is Match.LOG),
             "compared": tuple(key for key in judged if table[key[1]].match is not Match.LOG),
             "selection_text": "+".join(one.describe() for one in self.selections),
         }

@@ -26,7 +26,7 @@ from verifier.appraisal.runtime_findings import RUNTIME_CLEAN, judge_runtime
 from verifier.appraisal.runtime_ledger import Ledger
 from verifier.appraisal.runtime_rules import Demand, RuntimeRules, runtime_rules
 from verifier.appraisal.runtime_state import RuntimeState
-from verifier.reference_values.model import ReferenceLibrary
+from verifier.reference_values.model import PcrKey, ReferenceLibrary
 
 __all__ = [
     "RUNTIME_CLEAN",
@@ -78,7 +78,7 @@ def prove_runtime(
     banks = _banks(values, rules.pcr)
     part = fresh.bound.authentic.evidence.ima_list
     if part is None or not (part.offset or part.content):
-        return _without_list(banks[0], rules, _NOT_SENT)
+        return _without_list(values, rules, _NOT_SENT)
     policy = reference.runtime.get(rules.policy)
     policy_id = policy.id if policy is not None else ""
     reset_count = fresh.bound.authentic.attest.clock.reset_count
@@ -91,7 +91,7 @@ def prove_runtime(
         return _unproven(part.content, followed, values, banks, rules)
     if before is None:
         if not followed.entries:
-            return _without_list(banks[0], rules, _NOTHING_MEASURED)
+            return _without_list(values, rules, _NOTHING_MEASURED)
         ledger.begin(read_entry(part.content, 0, hash_size(part.content), 0)[0])
     ledger.settle(followed.unquoted)
     return _proven(
@@ -106,8 +106,14 @@ def prove_runtime(
             samples=ledger.samples,
         ),
         values,
+        rules,
         policy_missing=policy is None,
     )
+
+
+def _own(values: PcrBanks, rules: RuntimeRules) -> tuple[PcrKey, ...]:
+    """Return the quoted PCRs of the kernel: nothing but its list explains them."""
+    return tuple((bank, pcr) for bank, held in values.items() for pcr in rules.pcrs if pcr in held)
 
 
 def _banks(values: PcrBanks, pcr: int) -> list[HashAlgorithm]:
@@ -167,19 +173,36 @@ def _follow(
 
 
 def _proven(
-    followed: Followed, progress: RuntimeProgress, values: PcrBanks, *, policy_missing: bool
+    followed: Followed,
+    progress: RuntimeProgress,
+    values: PcrBanks,
+    rules: RuntimeRules,
+    *,
+    policy_missing: bool,
 ) -> RuntimeState:
-    """Return the state; a PCR that an earlier piece extended must still be where it was."""
+    """Return the state; a PCR that an earlier piece extended must still be where it was.
+
+    A PCR of the kernel that no entry extended must still hold zeros: a device that keeps all its
+    entries back extends nothing, or shows here.
+    """
     keys = [(bank, pcr) for bank, held in progress.pcrs.items() for pcr in held]
     quoted = [(bank, pcr) for bank, pcr in keys if pcr in values.get(bank, {})]
-    faults = tuple(
-        _mismatch(bank, pcr, "something else extended it since", values)
-        for bank, pcr in quoted
-        if progress.pcrs[bank][pcr] != values[bank][pcr]
+    silent = [key for key in _own(values, rules) if key not in quoted]
+    faults = (
+        *(
+            _mismatch(bank, pcr, "something else extended it since", values)
+            for bank, pcr in quoted
+            if progress.pcrs[bank][pcr] != values[bank][pcr]
+        ),
+        *(
+            _mismatch(bank, pcr, "its entries are missing, or something else extended it", values)
+            for bank, pcr in silent
+            if any(values[bank][pcr])
+        ),
     )
     return RuntimeState(
         progress=None if faults else progress,
-        explained=frozenset(quoted),
+        explained=frozenset((*quoted, *silent)),
         faults=faults,
         tail=followed.tail,
         policy_missing=policy_missing,
@@ -209,7 +232,7 @@ def _unproven(
         code = RefusalCode.IMA_REPLAY_MISMATCH
     return RuntimeState(
         progress=None,
-        explained=frozenset(wrong) | {(bank, rules.pcr) for bank in banks},
+        explained=frozenset((*wrong, *_own(values, rules))),
         faults=tuple(_mismatch(bank, pcr, reason, values, code) for bank, pcr in wrong),
     )
 
@@ -239,15 +262,20 @@ def _mismatch(
     )
 
 
-def _without_list(bank: HashAlgorithm, rules: RuntimeRules, reason: str) -> RuntimeState:
+def _without_list(values: PcrBanks, rules: RuntimeRules, reason: str) -> RuntimeState:
     fault = PcrFault(
         code=RefusalCode.IMA_LIST_MISSING,
-        bank=bank,
+        bank=_banks(values, rules.pcr)[0],
         pcr=rules.pcr,
         reason=reason,
         decides=rules.list is Demand.REQUIRED,
     )
-    return RuntimeState(progress=None, explained=frozenset(), faults=(fault,))
+    return RuntimeState(
+        progress=None,
+        explained=frozenset(),
+        unheard=frozenset(_own(values, rules)),
+        faults=(fault,),
+    )
 
 
 def _merged(below: PcrBanks, above: PcrBanks) -> PcrBanks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from attestation.refusals import RefusalCode
@@ -25,12 +26,15 @@ _WORDS: Final = {
 }
 
 
-def judge_runtime(state: RuntimeState, rules: RuntimeRules) -> tuple[Finding, ...]:
+def judge_runtime(
+    state: RuntimeState, rules: RuntimeRules, by_log: AbstractSet[int]
+) -> tuple[Finding, ...]:
     """Say what the proven entries of this boot are worth.
 
     Args:
         state: What the list proves.
         rules: What each observation is worth.
+        by_log: PCRs that the policy holds against nothing but a log.
 
     Returns:
         One finding for each kind of trouble, worst first, with the first few files named; or one
@@ -38,7 +42,7 @@ def judge_runtime(state: RuntimeState, rules: RuntimeRules) -> tuple[Finding, ..
     """
     if state.progress is None:
         return ()
-    findings = tuple(_against(state, rules))
+    findings = (*_against(state, rules), *_undeclared(state, rules, by_log))
     if any(finding.value for finding in findings):
         return findings
     return (*findings, _clean(state, rules))
@@ -79,6 +83,30 @@ def _against(state: RuntimeState, rules: RuntimeRules) -> Iterator[Finding]:
             "they prove nothing. Select it in the appraisal policy",
             rules,
             "ima.unknown",
+        )
+
+
+def _undeclared(
+    state: RuntimeState, rules: RuntimeRules, by_log: AbstractSet[int]
+) -> Iterator[Finding]:
+    """Yield the PCRs that entries extend while the policy believes the firmware log of them.
+
+    These entries lead to the quoted value. But the next device may keep its entries back and tell
+    them as firmware events, which need no proof of their content; nothing would show.
+    """
+    progress = state.progress
+    if progress is None:
+        return
+    extended = {pcr for held in progress.pcrs.values() for pcr in held}
+    for pcr in sorted((extended & by_log) - set(rules.pcrs)):
+        yield _finding(
+            RefusalCode.PCR_NOT_COVERED,
+            rules.unknown,
+            f"entries of the IMA list extend PCR {pcr}, which the policy judges by its log alone: "
+            "entries that a device keeps back could be told as firmware events. Name it in "
+            'ima.other_pcrs, or judge it with match = "value" or "events"',
+            rules,
+            "ima.other_pcrs",
         )
 
 

@@ -16,6 +16,7 @@ class RuntimeState:
     Attributes:
         progress: How far the list is proven now; None if it is not.
         explained: The PCRs that the list answers for; their firmware log need not cover them.
+        unheard: The PCRs that the list would answer for and does not; firmware events do not.
         faults: What is wrong with the list as a proof.
         tail: Entries that ran ahead of the quote; judged next time.
         policy_missing: Whether the runtime policy that was asked for is not there.
@@ -23,6 +24,7 @@ class RuntimeState:
 
     progress: RuntimeProgress | None
     explained: frozenset[PcrKey]
+    unheard: frozenset[PcrKey] = frozenset()
     faults: tuple[PcrFault, ...] = ()
     tail: int = 0
     policy_missing: bool = False

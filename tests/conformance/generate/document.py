@@ -14,6 +14,7 @@ from tests.conformance.generate import (
     log_forms,
     logs,
     manufacture,
+    other_pcrs,
     quotes,
     runtime,
 )
@@ -26,6 +27,7 @@ _MODULES: Final = (
     log_forms,
     boots,
     runtime,
+    other_pcrs,
     freshness,
     enrolments,
     endorsement_keys,

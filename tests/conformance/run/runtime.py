@@ -36,6 +36,7 @@ coverage = "reported"
 [ima]
 policy = "case"
 pcr = {pcr}
+{others}
 unknown = 33
 violation = 33
 denied = 96
@@ -49,16 +50,16 @@ def run(given: Mapping[str, Any]) -> Outcome:
         f"{bank.label}:{','.join(map(str, sorted(held)))}" for bank, held in values.items()
     )
     indices = sorted({index for held in values.values() for index in held})
-    policy = load_policy(
-        _POLICY.format(selection=selection, indices=indices, pcr=asked["pcr"]), "case"
-    )
+    others = f"other_pcrs = {asked['other_pcrs']}" if "other_pcrs" in asked else ""
+    text = _POLICY.format(selection=selection, indices=indices, pcr=asked["pcr"], others=others)
+    policy = load_policy(text, "case")
     tpm = device()
     tpm.load_pcrs(values)
     content = octets(given["list"])
     part = ImaPart(offset=0, content=content) if content else None
     parts = encode_parts(
         tpm.read_pcrs(policy.selections),
-        None,
+        octets(given["firmware_log"]) if "firmware_log" in given else None,
         False,  # noqa: FBT003
         {},
         ima_list=part,

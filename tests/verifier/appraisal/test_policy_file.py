@@ -164,3 +164,63 @@ def test_empty_policy_is_refused(text: str) -> None:
         load_policy(text, "empty.toml")
 
     assert caught.value.code is Code.POLICY_INVALID
+
+
+LISTED = """
+id = "edge/1"
+description = "the kernel measures"
+[quote]
+selection = "sha256:0,10,11,13"
+[ima]
+policy = "edge"
+[[pcrs]]
+indices = [0, 13]
+claim = "hardware"
+known = 2
+unknown = 96
+missing = 33
+[[pcrs]]
+indices = [10, 11]
+claim = "executables"
+known = 2
+unknown = 96
+missing = 33
+match = "log"
+"""
+RULE = 'policy = "edge"\n'
+
+
+def test_policy_names_every_pcr_that_the_list_extends() -> None:
+    named = load_policy(LISTED.replace(RULE, f"{RULE}other_pcrs = [13, 11]\n"), "edge.toml").runtime
+    other = load_policy(LISTED.replace(RULE, f"{RULE}pcr = 11\nother_pcrs = [10]\n"), "edge.toml")
+
+    assert named is not None
+    assert named.pcrs == (10, 11, 13)
+    assert other.runtime is not None
+    assert other.runtime.pcrs == (11, 10)
+
+
+@pytest.mark.parametrize(
+    ("rule", "named"),
+    [
+        ("pcr = 11", r"line 21: pcrs\[2\].match: Linux extends PCR 10 with IMA entries"),
+        ("other_pcrs = [12]", "line 8: ima.other_pcrs: quote.selection does not select PCR 12"),
+        ("other_pcrs = [10]", "line 8: ima.other_pcrs: PCR 10 is named twice"),
+        ("other_pcrs = [11, 11]", "line 8: ima.other_pcrs: PCR 11 is named twice"),
+        ("other_pcrs = [9]", "line 8: ima.other_pcrs: wanted PCRs from 10 to 15"),
+        ("other_pcrs = [16]", "line 8: ima.other_pcrs: wanted PCRs from 10 to 15"),
+        ("other_pcrs = [true]", "line 8: ima.other_pcrs: wanted PCRs"),
+        ("other_pcrs = ['11']", "line 8: ima.other_pcrs: wanted PCRs"),
+        ("other_pcrs = []", "line 8: ima.other_pcrs: wanted a list of PCR numbers that is not"),
+        ("other_pcrs = 11", "line 8: ima.other_pcrs: wanted a list of PCR numbers"),
+        ("other_pcrs = [13]\n[agent]\npcr = 13", "line 10: agent.pcr: PCR 13 is the IMA list's"),
+        ("pcr = 13\nother_pcrs = [10]\n[agent]\npcr = 13", "line 11: agent.pcr: PCR 13 is the"),
+    ],
+)
+def test_policy_in_which_another_log_could_tell_the_entries_of_the_list_is_refused(
+    rule: str, named: str
+) -> None:
+    with pytest.raises(InputError, match=named) as caught:
+        load_policy(LISTED.replace(RULE, f"{RULE}{rule}\n"), "edge.toml")
+
+    assert caught.value.code is Code.POLICY_INVALID

@@ -13,8 +13,16 @@ from attestation.logs.ima.framing import walk
 from attestation.refusals import RefusalCode as Code
 from attestation.result import TrustTier
 from tests.simulators.soft_ima import entry, field, ng, tagged
-from tests.verifier.appraisal.courtroom import firmware_log
-from tests.verifier.appraisal.test_runtime import Running, codes, digest
+from tests.verifier.appraisal.courtroom import assert_refused, firmware_log
+from tests.verifier.appraisal.test_runtime import (
+    APPRAISAL,
+    SELECTION,
+    Running,
+    codes,
+    digest,
+    of,
+)
+from verifier.appraisal.policy import load_policy
 
 SHA256 = HashAlgorithm.SHA256
 BANKS = (HashAlgorithm.SHA1, SHA256, HashAlgorithm.SHA384)
@@ -100,3 +108,106 @@ def test_digest_of_the_forged_events_is_that_of_the_entries() -> None:
     data = ng(b"/usr/bin/env", b"env")
 
     assert hashlib.sha256(data).digest() in firmware_event(0x0D, 10, data)
+
+
+# --- PCRs that IMA rules name with pcr= ----------------------------------------------------------
+def split(ima: str = "", *, more: str = "") -> Running:
+    """A device whose IMA policy sends some entries to PCR 11, which is judged by its log alone."""
+    text = APPRAISAL.replace("9, 11, 14]", "9, 14]").replace("[10]", f"[10, 11]{more}")
+    court = Running()
+    court.policy = load_policy(text.format(ima=ima, selection=SELECTION), "test")
+    court.runtime()
+    return court
+
+
+def told_as_firmware(court: Running, pcr: int) -> bytes:
+    """Return the list without the entries of one PCR, which the firmware log tells instead."""
+    entries = list(walk(court.kernel.list()))
+    forged = b"".join(firmware_event(0x0D, pcr, one.data) for one in entries if one.pcr == pcr)
+    court.log = firmware_log() + forged
+    return b"".join(
+        piece for one, piece in zip(entries, court.kernel.pieces, strict=True) if one.pcr != pcr
+    )
+
+
+def test_entries_of_a_declared_pcr_are_proven_and_judged() -> None:
+    court = split("other_pcrs = [11]")
+    court.kernel.measure(b"/usr/bin/env", b"env", pcr=11)
+    clean = court.look()
+    court.kernel.measure(b"/opt/evil", b"evil", pcr=11)
+
+    dirty = court.look()
+
+    assert clean.status is TrustTier.AFFIRMING, clean.reasons
+    assert codes(dirty) == {Code.IMA_FILE_UNKNOWN}
+    assert dirty.progress is not None
+    assert set(dirty.progress.pcrs[SHA256]) == {10, 11}
+
+
+def test_declared_pcr_that_no_entry_extends_holds_zeros() -> None:
+    court = split("other_pcrs = [11]")
+
+    assert court.look().status is TrustTier.AFFIRMING
+
+
+def test_entries_of_a_declared_pcr_told_as_firmware_events_are_missed() -> None:
+    court = split("other_pcrs = [11]")
+    court.kernel.measure(b"/opt/evil", b"evil", pcr=11)
+
+    result = court.look(told_as_firmware(court, 11))
+
+    assert_refused(result, Code.IMA_REPLAY_MISMATCH, step=4)
+    assert of(result, Code.IMA_REPLAY_MISMATCH).pcr == 11
+    assert "its entries are missing" in of(result, Code.IMA_REPLAY_MISMATCH).reason
+    assert result.progress is None
+
+
+def test_later_entries_of_a_declared_pcr_told_as_firmware_events_are_missed() -> None:
+    court = split("other_pcrs = [11]")
+    court.kernel.measure(b"/usr/bin/env", b"env", pcr=11)
+    assert court.look().progress is not None
+    court.kernel.measure(b"/opt/evil", b"evil", pcr=11)
+    told_as_firmware(court, 11)
+
+    result = court.look(b"", offset=5)
+
+    assert_refused(result, Code.IMA_REPLAY_MISMATCH, step=4)
+    assert of(result, Code.IMA_REPLAY_MISMATCH).pcr == 11
+
+
+def test_entries_of_an_undeclared_pcr_that_its_log_alone_judges_are_no_proof() -> None:
+    """The attack would succeed here; so the honest device already shows that the policy is open."""
+    court = split()
+    court.kernel.measure(b"/usr/bin/env", b"env", pcr=11)
+
+    first, second = court.look(), court.look()
+
+    for result in (first, second):
+        assert codes(result) == {Code.PCR_NOT_COVERED}
+        found = of(result, Code.PCR_NOT_COVERED)
+        assert (found.rule, found.value) == ("ima.other_pcrs", 33)
+        assert "extend PCR 11" in found.reason
+        assert result.status is TrustTier.WARNING
+
+
+def test_list_kept_back_is_not_told_as_firmware_events_either() -> None:
+    court = split('list = "reported"', more="\ncoverage = 'reported'")
+    court.kernel.measure(b"/opt/evil", b"evil")
+    told_as_firmware(court, 10)
+
+    result = court.judge()
+
+    assert of(result, Code.IMA_LIST_MISSING).value == 0
+    covered = [one for one in result.findings if one.code == Code.PCR_NOT_COVERED]
+    assert 10 in {one.pcr for one in covered}
+    assert "its IMA list was not sent" in next(one for one in covered if one.pcr == 10).reason
+
+
+def test_list_that_is_missing_contradicts_where_the_pcr_must_be_explained() -> None:
+    court = split('list = "reported"')
+    told_as_firmware(court, 10)
+
+    result = court.judge()
+
+    assert_refused(result, Code.PCR_NOT_COVERED, step=4)
+    assert 10 in {one.pcr for one in result.findings if one.code == Code.PCR_NOT_COVERED}
