@@ -80,11 +80,10 @@ def prove_runtime(
     if part is None or not (part.offset or part.content):
         return _without_list(values, rules, _NOT_SENT)
     policy = reference.runtime.get(rules.policy)
-    policy_id = policy.id if policy is not None else ""
+    policy_id, known = (policy.id, policy.known) if policy is not None else ("", _NOTHING_KNOWN)
     reset_count = fresh.bound.authentic.attest.clock.reset_count
     before = _before(part, progress, (reset_count, policy_id), banks, rules.pcr)
     ledger = Ledger(policy, values, before)
-    known = policy.known if policy is not None else _NOTHING_KNOWN
     start: PcrBanks = before.pcrs if before is not None else {}
     followed, padded = _follow(part.content, before, start, values, rules.pcr, known, ledger)
     if not followed.matched:
