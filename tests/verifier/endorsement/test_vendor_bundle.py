@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import subprocess
+import tomllib
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -29,6 +30,17 @@ def test_readme_names_the_digest_of_each_file(file: str) -> None:
     digest = hashlib.sha256((FOLDER / file).read_bytes()).hexdigest()
 
     assert re.search(rf"`{file}`.*`{digest}`", (FOLDER / "README.md").read_text())
+
+
+def test_licence_of_the_bundle_goes_with_it_and_with_the_distribution() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    licence = (FOLDER / "LICENSE.BSD-3-Clause").read_text(encoding="utf-8")
+
+    assert "verifier/endorsement/vendors/LICENSE.BSD-3-Clause" in project["license-files"]
+    assert "BSD-3-Clause" in project["license"].split(" AND ")
+    assert re.search(r"^Copyright \(c\) \d{4}, \S", licence, re.MULTILINE)
+    assert "retain the above copyright notice" in licence
+    assert "OF THE POSSIBILITY OF SUCH DAMAGE." in licence
 
 
 def test_every_certificate_of_the_bundle_is_used() -> None:
