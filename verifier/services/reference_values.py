@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from threading import Lock
 from typing import Final
 
 from attestation.algorithms import HashAlgorithm
@@ -43,7 +44,7 @@ REFRESH: Final = timedelta(milliseconds=500)
 
 
 class ReferenceShelf:
-    """The reference library in use.
+    """The reference library in use; safe to share between threads.
 
     Args:
         store: Where reference sets and documents are.
@@ -62,6 +63,7 @@ class ReferenceShelf:
         self._store = store
         self._log = log
         self._documents = DocumentShelf(store, runtime_policy, aibom)
+        self._lock = Lock()
         self._revision = -1
         self._looked: datetime | None = None
         self._known = _Known()
@@ -74,17 +76,34 @@ class ReferenceShelf:
         Sets begin and end in it when they say so. What does not load is left out of it, logged
         and named in ``left_out``.
         """
-        if self._looked is None or not timedelta(0) <= at - self._looked < REFRESH:
-            self._looked = at
-            revision = self._store.reference_revision()
-            if revision != self._revision:
-                self._known = self._read()
-                self._dated = self._known.at(at)
-                self._revision = revision
+        # One thread looks; the others go on with what is in use, but wait while there is nothing.
+        if self._due(at) and self._lock.acquire(blocking=self._revision < 0):
+            try:
+                if self._due(at):
+                    self._look(at)
+            finally:
+                self._lock.release()
         dated = self._dated
         if not dated.holds(at):
-            self._dated = dated = self._known.at(at)
+            with self._lock:
+                dated = self._dated
+                if not dated.holds(at):
+                    self._dated = dated = self._known.at(at)
         return dated.library
+
+    def _due(self, at: datetime) -> bool:
+        looked = self._looked
+        if looked is None or self._revision < 0:
+            return True
+        return not timedelta(0) <= at - looked < REFRESH
+
+    def _look(self, at: datetime) -> None:
+        self._looked = at
+        revision = self._store.reference_revision()
+        if revision != self._revision:
+            self._known = self._read()
+            self._dated = self._known.at(at)
+            self._revision = revision
 
     def _read(self) -> _Known:
         stored = self._store.reference_sets()
