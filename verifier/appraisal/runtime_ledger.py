@@ -98,9 +98,9 @@ class Ledger:
         """
         signatures = 0
         for number, file in self._waiting:
-            if file.signature:
-                signatures += 1
-            judged = file if signatures <= MAX_SIGNATURES else file._replace(signature=b"")
+            signatures += bool(file.signature) + bool(file.modsig)
+            fits = signatures <= MAX_SIGNATURES
+            judged = file if fits else file._replace(signature=b"", modsig=b"")
             against = None if self._policy is None else self._policy.against(judged)
             if against is not None:
                 why = f": {show(against.reason.encode())}" if against.reason else ""

@@ -1,26 +1,44 @@
-"""Whose file signatures are believed: public keys by their key id."""
+"""Whose file signatures are believed: public keys by the names that signatures use for them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from attestation.errors import MalformedInput
-from attestation.logs.ima.signature import FileKey, is_file_signature, parse_file_signature, signs
-from attestation.logs.ima.template import ImaFile
+from attestation.der import DerReader
+from attestation.ek.names import read_name
+from attestation.errors import AttestationError, MalformedInput
+from attestation.logs.ima.modsig import (
+    IssuerAndSerial,
+    SubjectKeyId,
+    appended_digest,
+    parse_modsig,
+)
+from attestation.logs.ima.signature import (
+    FileKey,
+    is_file_signature,
+    parse_file_signature,
+    signed_digest,
+    verifies,
+)
+from attestation.logs.ima.template import ImaFile, sized
 
 MIN_RSA_BITS: Final = 2048
 CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 
 _MOST_REMEMBERED: Final = 65_536
 _MARK: Final = "-----BEGIN "
+_NAME_CHARS: Final = 60
+
+KeyName = bytes | SubjectKeyId | IssuerAndSerial
+"""How a signature names its key: key id (four bytes) of ``security.ima``, or a signer of CMS."""
 
 
 class Signed(Enum):
@@ -33,6 +51,17 @@ class Signed(Enum):
     WRONGLY = "wrongly"
 
 
+class Judged(NamedTuple):
+    """What a file's signature is worth, and why, in words; empty if nothing speaks against it."""
+
+    signed: Signed
+    reason: str = ""
+
+
+_UNSIGNED: Final = Judged(Signed.NOT)
+_KNOWN: Final = Judged(Signed.BY_KNOWN)
+
+
 class Keyring:
     """Public keys that may sign files, compiled once.
 
@@ -41,55 +70,116 @@ class Keyring:
     lost race costs a verification.
 
     Args:
-        keys: (key id, key); several keys may bear one id.
+        keys: (name, key); several keys may bear one name, and one key several.
     """
 
-    __slots__ = ("_by_id", "_remembered")
+    __slots__ = ("_by_name", "_remembered")
 
-    def __init__(self, keys: Iterable[tuple[bytes, FileKey]] = ()) -> None:
-        self._by_id: dict[bytes, list[FileKey]] = {}
-        for key_id, key in keys:
-            self._by_id.setdefault(key_id, []).append(key)
-        self._remembered: dict[bytes, Signed] = {}
+    def __init__(self, keys: Iterable[tuple[KeyName, FileKey]] = ()) -> None:
+        self._by_name: dict[KeyName, list[FileKey]] = {}
+        for name, key in keys:
+            self._by_name.setdefault(name, []).append(key)
+        self._remembered: dict[bytes, Judged] = {}
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self._by_name)
 
     @property
-    def ids(self) -> frozenset[bytes]:
-        """The key ids by which its keys are named."""
-        return frozenset(self._by_id)
+    def names(self) -> frozenset[str]:
+        """What its keys are called, for people: key ids and certificates."""
+        return frozenset(
+            name_text(name) for name in self._by_name if not isinstance(name, SubjectKeyId)
+        )
 
-    def judge(self, file: ImaFile) -> Signed:
-        """Verify a file's signature over its measured digest."""
-        if not is_file_signature(file.signature):
-            return Signed.NOT
-        key = hashlib.sha256(file.signature + file.digest).digest()
+    def judge(self, file: ImaFile) -> Judged:
+        """Verify a file's signatures over what was measured.
+
+        The appended signature counts where ``security.ima`` has none, or one by a key that is not
+        known; never where it has a wrong one (as Linux, ``ima_appraise_measurement``).
+        """
+        signs = is_file_signature(file.signature)
+        if not signs and not file.modsig:
+            return _UNSIGNED
+        of_file = self._cached(file.signature, file.digest, self._of_file) if signs else _UNSIGNED
+        if of_file.signed in (Signed.BY_KNOWN, Signed.WRONGLY) or not file.modsig:
+            return of_file
+        return self._cached(file.modsig, file.modsig_digest, self._appended)
+
+    def _cached(
+        self, signature: bytes, digest: bytes, verify: Callable[[bytes, bytes], Judged]
+    ) -> Judged:
+        key = hashlib.sha256(verify.__name__.encode() + sized(signature) + sized(digest)).digest()
         found = self._remembered.get(key)
         if found is None:
-            found = self._judge(file)
+            try:
+                found = verify(signature, digest)
+            except AttestationError as error:
+                found = Judged(Signed.WRONGLY, error.reason)
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()
             self._remembered[key] = found
         return found
 
-    def _judge(self, file: ImaFile) -> Signed:
-        try:
-            made = parse_file_signature(file.signature)
-        except MalformedInput:
-            return Signed.WRONGLY
-        keys = self._by_id.get(made.key_id)
+    def _of_file(self, signature: bytes, digest: bytes) -> Judged:
+        made = parse_file_signature(signature)
+        keys = self._by_name.get(made.key_id)
         if not keys:
-            return Signed.BY_UNKNOWN
-        return Signed.BY_KNOWN if any(signs(key, made, file) for key in keys) else Signed.WRONGLY
+            return Judged(Signed.BY_UNKNOWN, name_text(made.key_id))
+        value = signed_digest(made, ImaFile(digest, b""))
+        if any(verifies(key, made.signature, value, made.algorithm) for key in keys):
+            return _KNOWN
+        return _not_made_by(made.key_id)
+
+    def _appended(self, message: bytes, digest: bytes) -> Judged:
+        made = parse_modsig(message)
+        keys = self._by_name.get(made.signer)
+        if not keys:
+            return Judged(Signed.BY_UNKNOWN, name_text(made.signer))
+        value = appended_digest(made, ImaFile(b"", b"", modsig_digest=digest))
+        if any(
+            isinstance(key, rsa.RSAPublicKey) is made.is_rsa
+            and verifies(key, made.signature, value, made.algorithm)
+            for key in keys
+        ):
+            return _KNOWN
+        return _not_made_by(made.signer)
 
 
-def read_keys(pem: str) -> list[tuple[bytes, FileKey]]:
-    """Read public keys and certificates, each with the key ids it may be named by.
+def name_text(name: KeyName) -> str:
+    """Return a key's name for people; hostile names are cut and made printable."""
+    if isinstance(name, bytes):
+        return f"key id {name.hex()}"
+    if isinstance(name, SubjectKeyId):
+        return f"key id {name.value[-20:].hex()}"
+    try:
+        issuer = read_name(DerReader(name.issuer, "issuer").next("issuer")).text
+    except MalformedInput:
+        issuer = "a name that cannot be read"
+    serial = f"{name.serial:x}"
+    return f"certificate {serial[:_NAME_CHARS]} of {issuer[:_NAME_CHARS]}"
 
-    A key is named by the last four bytes of its certificate's subject key identifier, or of the
-    SHA-1 of its public key bits (RFC 5280, 4.2.1.2, method 1), which is what signing tools use for
-    a bare key.
+
+def signer_names(file: ImaFile) -> Iterator[str]:
+    """Yield who a file says that it is signed by, for people; nothing is verified."""
+    try:
+        if is_file_signature(file.signature):
+            yield name_text(parse_file_signature(file.signature).key_id)
+        if file.modsig:
+            yield name_text(parse_modsig(file.modsig).signer)
+    except MalformedInput as error:
+        yield f"nobody: {error.reason[:_NAME_CHARS]}"
+
+
+def _not_made_by(name: KeyName) -> Judged:
+    return Judged(Signed.WRONGLY, f"{name_text(name)} did not sign what was measured")
+
+
+def read_keys(pem: str) -> list[tuple[KeyName, FileKey]]:
+    """Read public keys and certificates, each with the names that signatures may use for it.
+
+    A key is named by its subject key identifier, which is the one of its certificate, or the SHA-1
+    of its public key bits (RFC 5280, 4.2.1.2, method 1; signing tools use it for a bare key);
+    ``security.ima`` has the last four bytes of it. Issuer and serial number only a certificate has.
 
     Args:
         pem: One or more ``PUBLIC KEY`` or ``CERTIFICATE`` blocks.
@@ -103,13 +193,16 @@ def read_keys(pem: str) -> list[tuple[bytes, FileKey]]:
     return [named for block in blocks for named in _read(block)]
 
 
-def _read(block: str) -> list[tuple[bytes, FileKey]]:
-    ids: set[bytes] = set()
+def _read(block: str) -> Iterator[tuple[KeyName, FileKey]]:
+    identifiers: set[bytes] = set()
+    names: list[KeyName] = []
     try:
         if block.startswith(f"{_MARK}CERTIFICATE"):
             certificate = x509.load_pem_x509_certificate(block.encode())
             key = certificate.public_key()
-            ids |= _stated(certificate)
+            identifiers |= _stated(certificate)
+            issuer = certificate.issuer.public_bytes()
+            names.append(IssuerAndSerial(issuer, certificate.serial_number))
         else:
             key = load_pem_public_key(block.encode())  # type: ignore[assignment]
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -119,8 +212,10 @@ def _read(block: str) -> list[tuple[bytes, FileKey]]:
             raise ValueError(f"an RSA key has {key.key_size} bits, wanted {MIN_RSA_BITS} or more")
     elif not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:
         raise ValueError("a key is neither RSA nor ECDSA on P-256, P-384 or P-521")
-    ids.add(x509.SubjectKeyIdentifier.from_public_key(key).digest[-4:])
-    return [(key_id, key) for key_id in sorted(ids)]
+    identifiers.add(x509.SubjectKeyIdentifier.from_public_key(key).digest)
+    names += sorted({one[-4:] for one in identifiers})
+    names += [SubjectKeyId(one) for one in sorted(identifiers)]
+    yield from ((name, key) for name in names)
 
 
 def _stated(certificate: x509.Certificate) -> set[bytes]:
@@ -128,4 +223,4 @@ def _stated(certificate: x509.Certificate) -> set[bytes]:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     except x509.ExtensionNotFound:
         return set()
-    return {extension.value.digest[-4:]}
+    return {extension.value.digest}

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from attestation.logs.ima.aggregate import BOOT_AGGREGATE
 from attestation.logs.ima.measured import parse_ima_list
 from attestation.logs.ima.template import NG, path_of, read_template, show
+from verifier.reference_values.runtime_keyring import signer_names
 from verifier.reference_values.runtime_policy import RuntimePolicy
 from verifier.reference_values.runtime_rows import digest_text, path_text
 
 _SHOWN_VIOLATIONS = 50
+_SHOWN_SIGNERS = 50
 
 
 def learn_runtime_policy(name: str, lists: Sequence[tuple[str, bytes]]) -> str:
     """Write a policy that allows every file of some lists.
 
     What needs a look stands in comments: paths with several digests, files that changed while
-    they were measured (they are not allowed by this), directories with their counts.
+    they were measured (they are not allowed by this), who signed how many files by their own
+    words, directories with their counts.
 
     Args:
         name: The policy's name.
@@ -33,6 +37,7 @@ def learn_runtime_policy(name: str, lists: Sequence[tuple[str, bytes]]) -> str:
     """
     files: dict[bytes, set[bytes]] = {}
     violations: set[bytes] = set()
+    signers: Counter[str] = Counter()
     remarks: list[str] = []
     for origin, content in lists:
         measured = parse_ima_list(content)
@@ -45,7 +50,16 @@ def learn_runtime_policy(name: str, lists: Sequence[tuple[str, bytes]]) -> str:
             file = read_template(entry.template, entry.data, number)
             if file.path != BOOT_AGGREGATE:
                 files.setdefault(file.path, set()).add(file.digest)
+                signers.update(signer_names(file))
+    remarks += _signed(signers)
     return "\n".join((*_head(name, remarks, violations), *_rows(files), "'''", ""))
+
+
+def _signed(signers: Counter[str]) -> Iterator[str]:
+    if signers:
+        yield "# signed, by the files' own words (with the key in [[signers]] they need no row):"
+    for name in sorted(signers)[:_SHOWN_SIGNERS]:
+        yield f"#   {signers[name]} by {show(name.encode(), 160)}"
 
 
 def _head(name: str, remarks: Iterable[str], violations: set[bytes]) -> Iterator[str]:
@@ -149,13 +163,13 @@ def _rules(first: RuntimePolicy, second: RuntimePolicy) -> Iterator[str]:
         return set(policy.exclude.texts)
 
     def keys(policy: RuntimePolicy) -> set[str]:
-        return {one.hex() for one in policy.keyring.ids}
+        return set(policy.keyring.names)
 
     for what, texts in (
         ("allowed under any path", digests),
         ("denied", denied),
         ("left out", patterns),
-        ("signers' key id", keys),
+        ("signer", keys),
     ):
         before, after = texts(first), texts(second)
         for one in sorted(after - before):

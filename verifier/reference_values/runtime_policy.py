@@ -34,10 +34,9 @@ class Against(NamedTuple):
 
 _UNKNOWN: Final = Against(RefusalCode.IMA_FILE_UNKNOWN)
 _BY_SIGNATURE: Final = {
-    Signed.NOT: _UNKNOWN,
-    Signed.BY_KNOWN: None,
-    Signed.BY_UNKNOWN: Against(RefusalCode.IMA_SIGNER_UNKNOWN),
-    Signed.WRONGLY: Against(RefusalCode.IMA_SIGNATURE_INVALID),
+    Signed.NOT: RefusalCode.IMA_FILE_UNKNOWN,
+    Signed.BY_UNKNOWN: RefusalCode.IMA_SIGNER_UNKNOWN,
+    Signed.WRONGLY: RefusalCode.IMA_SIGNATURE_INVALID,
 }
 
 
@@ -76,10 +75,14 @@ class RuntimePolicy:
     def against(self, file: ImaFile) -> Against | None:
         """Return what speaks against a file; None if nothing does.
 
-        In this order: its digest is denied; digest and path, or the digest, are allowed; its path
-        is left out; its signature is judged; it is unknown.
+        In this order: its digest, or that of its content without an appended signature, is denied;
+        digest and path, or the digest, are allowed; its path is left out; its signature is judged;
+        it is unknown. Who appends the same signature in another form changes the first digest and
+        not the second.
         """
         denied = self.denied.get(file.digest)
+        if denied is None and file.modsig_digest:
+            denied = self.denied.get(file.modsig_digest)
         if denied is not None:
             return Against(RefusalCode.IMA_FILE_DENIED, denied)
         data = ng_data(file.digest, file.path)
@@ -87,4 +90,8 @@ class RuntimePolicy:
             return None
         if self.exclude.matches(file.path) and file.path not in self.listed:
             return None
-        return _BY_SIGNATURE[self.keyring.judge(file)] if self.keyring else _UNKNOWN
+        judged = self.keyring.judge(file) if self.keyring else None
+        if judged is None:
+            return _UNKNOWN
+        code = _BY_SIGNATURE.get(judged.signed)
+        return None if code is None else Against(code, judged.reason)

@@ -35,7 +35,7 @@ from attestation.logs.ima.signature import FileKey
 from attestation.logs.ima.template import ng_data, sized
 from attestation.refusals import RefusalCode
 from verifier.reference_values.runtime_globs import PathPatterns
-from verifier.reference_values.runtime_keyring import Keyring, read_keys
+from verifier.reference_values.runtime_keyring import KeyName, Keyring, read_keys
 from verifier.reference_values.runtime_policy import RuntimePolicy
 from verifier.reference_values.runtime_rows import Row, RowInvalid, path_of, read_rows
 from verifier.reference_values.toml_lines import line_of
@@ -179,7 +179,7 @@ def _patterns(table: Mapping[str, object]) -> PathPatterns:
         raise _Invalid("exclude", str(error)) from error
 
 
-def _keys(table: Mapping[str, object]) -> Iterable[tuple[bytes, FileKey]]:
+def _keys(table: Mapping[str, object]) -> Iterable[tuple[KeyName, FileKey]]:
     signers = table.get("signers", [])
     if not isinstance(signers, list) or not all(isinstance(one, dict) for one in signers):
         raise _Invalid("signers", "wanted [[signers]] tables")

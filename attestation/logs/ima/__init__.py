@@ -8,6 +8,7 @@ measured.py  a list as a value, and its replay, for commands without a quote
 follow.py    the proof: one pass over a list, held against quoted PCRs
 aggregate.py boot_aggregate: which boot a list belongs to
 signature.py file signatures (``security.ima``)
+modsig.py    signatures behind a file's content
 progress.py  what a verifier remembers between two pieces of one list
 ============ ===============================================================
 
