@@ -35,6 +35,7 @@ PLANTED = {
     "agent-wiring": ("device_agent/loop.py", "device_agent.sources.host"),
     "verifier-wiring": ("verifier/api/door.py", "verifier.policy_engine.rego"),
     "cbor": ("device_agent/notify.py", "cbor2"),
+    "xml": ("device_agent/notify.py", "lxml"),
 }
 
 

@@ -32,7 +32,8 @@ ROOMS = (
 )
 SERVICE = (
     *("alembic", "fastapi", "httptools", "paho", "prometheus_client", "psycopg", "pydantic"),
-    *("regopy", "rich", "sqlalchemy", "starlette", "structlog", "typer", "uvicorn"),
+    *("lxml", "regopy", "rich", "signxml", "sqlalchemy", "starlette", "structlog", "typer"),
+    "uvicorn",
     *("verifier.api", "verifier.cli", "verifier.services", "verifier.store", "verifier.ports"),
 )
 

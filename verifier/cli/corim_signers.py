@@ -1,4 +1,4 @@
-"""``verifier reference-values signer``: whose CoRIMs are believed."""
+"""``verifier reference-values signer``: whose CoRIMs and RIMs are believed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from verifier.services.reference_documents import ReferenceDocuments
 from verifier.services.reference_values import ReferenceValues
 from verifier.sources import SystemClock, load_appraisal_policy
 
-signer = typer.Typer(no_args_is_help=True, help="Whose signed CoRIMs are believed.")
+signer = typer.Typer(
+    no_args_is_help=True, help="Whose signed CoRIMs and PC Client RIMs are believed."
+)
 
 Name = Annotated[str, typer.Argument(help="Name of the signer, for people.")]
 
@@ -40,7 +42,7 @@ def add(
     service.trust(name, read_text(file), SystemClock().now())
     output.tell(
         {"name": name, "trusted": True},
-        f"CoRIMs signed by {name} are believed from now on",
+        f"CoRIMs and RIMs signed by {name} are believed from now on",
         as_json=as_json,
     )
 

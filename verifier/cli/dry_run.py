@@ -18,7 +18,14 @@ from verifier.appraisal.policy_file import load_policy
 from verifier.cli import context, output
 from verifier.cli.context import Json
 from verifier.cli.moments import parse_moment
-from verifier.cli.reference_values import KeepOld, read_bounded, read_text
+from verifier.cli.reference_values import (
+    KeepOld,
+    Support,
+    is_rim,
+    read_bounded,
+    read_rim,
+    read_text,
+)
 from verifier.errors import RequestRefused
 from verifier.reference_values.runtime_policy_file import load_runtime_policy
 from verifier.reference_values.toml_file import load_reference_set
@@ -89,11 +96,12 @@ def policy_dry_run(
 
 
 def reference_values_dry_run(
-    file: Annotated[Path | None, typer.Argument(help="TOML file or signed CoRIM.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="TOML file, signed CoRIM or RIM.")] = None,
     *,
     remove: Annotated[str, typer.Option(help="Instead: as if this set were removed.")] = "",
     keep_old_until: KeepOld = "",
-    signer: Annotated[Path | None, typer.Option(help="CoRIM: as in import.")] = None,
+    support: Support = None,
+    signer: Annotated[Path | None, typer.Option(help="CoRIM, RIM: as in import.")] = None,
     unsigned: Annotated[bool, typer.Option(help="CoRIM: as in import.")] = False,
     everyone: All = False,
     as_json: Json = False,
@@ -109,8 +117,10 @@ def reference_values_dry_run(
         sets = scene.values.without(remove)
     else:
         content = read_bounded(file, 8 * 1024 * 1024)
-        if is_corim(content):
-            pinned = (str(signer), read_text(signer)) if signer is not None else None
+        pinned = (str(signer), read_text(signer)) if signer is not None else None
+        if is_rim(content):
+            chosen = read_rim(content, support, scene.at, signer=pinned).sets
+        elif is_corim(content):
             terms = CorimTerms(signer=pinned, unsigned=unsigned)
             chosen = CorimImport(scene.store, scene.values).read(content, terms, scene.at).sets
         else:

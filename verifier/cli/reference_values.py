@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attestation.limits import MAX_CORIM_BYTES, MAX_FIRMWARE_LOG_BYTES
+from attestation.limits import MAX_CORIM_BYTES, MAX_FIRMWARE_LOG_BYTES, MAX_RIM_BYTES
 from attestation.refusals import RefusalCode
 from attestation.wire.corim import is_corim
 from verifier.api.documents import moment
@@ -20,9 +20,12 @@ from verifier.errors import RequestRefused
 from verifier.reference_values.difference import differences
 from verifier.reference_values.model import ReferenceSet
 from verifier.reference_values.toml_file import dump_reference_set, load_reference_set
-from verifier.services.corim_import import CorimImport, CorimTerms
+from verifier.services.corim_import import CorimImport, CorimTerms, ReadCorim
 from verifier.services.reference_values import ReferenceValues
 from verifier.sources import SystemClock, load_appraisal_policy
+
+if TYPE_CHECKING:
+    from verifier.services.rim_import import ReadRim
 
 reference_values = typer.Typer(no_args_is_help=True, help="What known-good devices measure.")
 
@@ -35,6 +38,11 @@ KeepOld = Annotated[
         "--keep-old-until",
         help="Accept earlier versions beside it until then: 2026-06-01 or 7d. Without: replaced.",
     ),
+]
+
+Support = Annotated[
+    list[Path] | None,
+    typer.Option(help="RIM: a file that the base RIM names, e.g. its event log; repeatable."),
 ]
 
 
@@ -140,39 +148,63 @@ def from_log(
 
 @reference_values.command("import")
 def import_set(
-    file: Annotated[Path, typer.Argument(help="TOML file, or CoRIM (CBOR).")],
+    file: Annotated[
+        Path, typer.Argument(help="TOML file, CoRIM (CBOR), or base RIM of a PC Client (SWID tag).")
+    ],
     *,
     keep_old_until: KeepOld = "",
+    support: Support = None,
     signer: Annotated[
-        Path | None, typer.Option(help="CoRIM: PEM key or certificate that must have signed it.")
+        Path | None,
+        typer.Option(help="CoRIM, RIM: PEM key or certificate that must have signed it."),
     ] = None,
     unsigned: Annotated[bool, typer.Option(help="CoRIM: take one that nobody signed.")] = False,
     profile: Annotated[
         list[str] | None, typer.Option(help="CoRIM: a profile that changes nothing.")
     ] = None,
-    name: Annotated[str, typer.Option(help="CoRIM: the set's name.")] = "",
+    name: Annotated[str, typer.Option(help="CoRIM, RIM: the set's name.")] = "",
     as_json: Json = False,
 ) -> None:
     """Import a set; one of the same name is replaced, or kept for a while."""
-    service, at = _service(), SystemClock().now()
+    at = SystemClock().now()
     until, content = _until(keep_old_until, at), read_bounded(file, _MAX_FILE_BYTES)
-    if not is_corim(content):
+    pinned = (str(signer), read_text(signer)) if signer is not None else None
+    found: ReadCorim | ReadRim
+    if is_rim(content):
+        if unsigned or profile:
+            raise RequestRefused(
+                RefusalCode.REQUEST_INVALID, f"{file} is a base RIM; options of CoRIMs do not apply"
+            )
+        found = read_rim(content, support, at, signer=pinned, name=name)
+    elif support:
+        raise RequestRefused(
+            RefusalCode.REQUEST_INVALID, f"{file} is no base RIM; --support does not apply"
+        )
+    elif is_corim(content):
+        terms = CorimTerms(
+            signer=pinned, unsigned=unsigned, profiles=frozenset(profile or ()), name=name
+        )
+        found = _corims().read(content[: MAX_CORIM_BYTES + 1], terms, at)
+    else:
         if signer is not None or unsigned or profile or name:
             raise RequestRefused(
-                RefusalCode.REQUEST_INVALID, f"{file} is no CoRIM; its options do not apply"
+                RefusalCode.REQUEST_INVALID,
+                f"{file} is neither a CoRIM nor a base RIM; their options do not apply",
             )
-        chosen = load_reference_set(_text(content, file), str(file))
-        before = service.newest(chosen.name)
-        service.put(chosen, keep_older_until=until)
-        _tell(chosen, "imported", before=before, as_json=as_json)
+        _import_toml(_text(content, file), file, until, as_json=as_json)
         return
-    terms = CorimTerms(
-        signer=(str(signer), read_text(signer)) if signer is not None else None,
-        unsigned=unsigned,
-        profiles=frozenset(profile or ()),
-        name=name,
-    )
-    found = _corims().read(content[: MAX_CORIM_BYTES + 1], terms, at)
+    _import_found(found, until, as_json=as_json)
+
+
+def _import_toml(text: str, file: Path, until: datetime | None, *, as_json: bool) -> None:
+    service, chosen = _service(), load_reference_set(text, str(file))
+    before = service.newest(chosen.name)
+    service.put(chosen, keep_older_until=until)
+    _tell(chosen, "imported", before=before, as_json=as_json)
+
+
+def _import_found(found: ReadCorim | ReadRim, until: datetime | None, *, as_json: bool) -> None:
+    service = _service()
     for notice in found.notices:
         print(f"note: {notice}", file=sys.stderr)
     if not found.signer:
@@ -180,10 +212,34 @@ def import_set(
     older = [service.newest(one.name) for one in found.sets]
     service.put(*found.sets, keep_older_until=until)
     if as_json:
-        output.say_json([_document(one, at) for one in found.sets])
+        output.say_json([_document(one, SystemClock().now()) for one in found.sets])
         return
     for one, earlier in zip(found.sets, older, strict=True):
         _tell(one, "imported", before=earlier, as_json=False)
+
+
+def is_rim(content: bytes) -> bool:
+    """Whether a file looks like XML, as a base RIM does; TOML and CBOR never do."""
+    return content[:16].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+
+
+def read_rim(
+    content: bytes,
+    support: list[Path] | None,
+    at: datetime,
+    *,
+    signer: tuple[str, str] | None,
+    name: str = "",
+) -> ReadRim:
+    """Read a base RIM with its support files; raises as :meth:`RimImport.read`."""
+    # Only who reads a RIM pays for the XML library.
+    from verifier.services.rim_import import RimImport  # noqa: PLC0415
+
+    settings = context.settings()
+    store, policy = context.store(settings), load_appraisal_policy(settings)
+    files = {str(path): read_bounded(path, MAX_FIRMWARE_LOG_BYTES) for path in support or ()}
+    service = RimImport(store, ReferenceValues(store, policy), policy)
+    return service.read(content[: MAX_RIM_BYTES + 1], files, at, signer=signer, name=name)
 
 
 @reference_values.command()

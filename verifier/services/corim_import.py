@@ -82,7 +82,7 @@ class CorimImport:
         """
         found, signer = open_corim(raw), None
         if isinstance(found, SignedCorim):
-            corim, signer = open_signed(found, self._signers(terms, at), at)
+            corim, signer = open_signed(found, signers_of(self._documents, terms.signer, at), at)
         elif terms.signer is None and terms.unsigned:
             corim = found
         else:
@@ -106,13 +106,26 @@ class CorimImport:
             notices=corim.notices,
         )
 
-    def _signers(self, terms: CorimTerms, at: datetime) -> list[Signer]:
-        if terms.signer is not None:
-            name, pem = terms.signer
-            return [load_signer(pem, name, at)]
-        signers: list[Signer] = []
-        for one in self._documents.list(DocumentKind.CORIM_SIGNER):
-            # One signer whose certificate has ended must not stand in the way of the others.
-            with suppress(AttestationError):
-                signers.append(load_signer(one.document, one.name, at))
-        return signers
+
+def signers_of(
+    documents: ReferenceDocuments, pinned: tuple[str, str] | None, at: datetime
+) -> list[Signer]:
+    """Return whose manifests are believed: one that is named now, or all that are trusted here.
+
+    Args:
+        documents: Where signers are.
+        pinned: (name, PEM text) of the one who must have signed; None for any trusted signer.
+        at: Now (aware).
+
+    Raises:
+        MalformedInput, UntrustedEndorsement: If the pinned one is no key of use now.
+    """
+    if pinned is not None:
+        name, pem = pinned
+        return [load_signer(pem, name, at)]
+    signers: list[Signer] = []
+    for one in documents.list(DocumentKind.CORIM_SIGNER):
+        # One signer whose certificate has ended must not stand in the way of the others.
+        with suppress(AttestationError):
+            signers.append(load_signer(one.document, one.name, at))
+    return signers

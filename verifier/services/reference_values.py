@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -10,7 +9,6 @@ from threading import Lock
 from typing import Final
 
 from attestation.algorithms import HashAlgorithm
-from attestation.errors import VerificationError
 from attestation.pcr import PcrBanks
 from attestation.refusals import RefusalCode
 from verifier.appraisal.measured_state import attach_log
@@ -30,6 +28,7 @@ from verifier.reference_values.model import (
 from verifier.reference_values.runtime_policy import RuntimePolicy
 from verifier.reference_values.runtime_policy_file import load_runtime_policy
 from verifier.services.last_evidence import proven_evidence
+from verifier.services.log_sets import set_of_log
 from verifier.services.reference_documents import (
     MAX_NAME_CHARS,
     AiBomLoader,
@@ -344,22 +343,9 @@ class ReferenceValues:
             keep_older_until: As in :meth:`put`.
 
         Raises:
-            InputError: If it is not a firmware log, or does not cover the policy's PCRs.
+            AttestationError: As :func:`verifier.services.log_sets.set_of_log`.
         """
-        judged = judge_log(content, self._banks())
-        for problem in judged.missing_banks.values():
-            raise VerificationError(problem.code, problem.reason)
-        older = self.newest(name)
-        chosen = learn(
-            name,
-            judged.replayed,
-            judged.replayed.pcrs,
-            self._policy.selections,
-            at,
-            version=older.version + 1 if older else 1,
-            older=older,
-            description=f"learnt from the firmware log {hashlib.sha256(content).hexdigest()}",
-        )
+        chosen = set_of_log(content, name, at, self._policy, self.newest(name))
         self.put(chosen, keep_older_until=keep_older_until)
         return chosen
 
