@@ -59,10 +59,12 @@ class ReferenceValues:
 
     Attributes:
         environment: Its vendor, model, layer and index in words, or its class id in hex.
+        class_id: Its class id in hex; empty if it has none.
         pcrs: Accepted values by bank and PCR.
     """
 
     environment: str
+    class_id: str
     pcrs: Mapping[HashAlgorithm, Mapping[int, frozenset[bytes]]]
 
 
@@ -83,11 +85,20 @@ class Comid:
     notices: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Environment:
+    """A class of machine; two are one only if every attribute is the same (section 5.1.4.2)."""
+
+    attributes: tuple[tuple[CborKey, CborValue], ...]
+    words: str
+    class_id: str
+
+
 @dataclass(slots=True)
 class _Reading:
     """What is collected while a CoMID is read."""
 
-    found: dict[str, Registers] = field(default_factory=dict)
+    found: dict[_Environment, Registers] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
 
@@ -127,7 +138,8 @@ def read_comid(value: CborValue) -> Comid:
         version=version,
         values=tuple(
             ReferenceValues(
-                environment=environment,
+                environment=environment.words,
+                class_id=environment.class_id,
                 pcrs={
                     bank: {index: frozenset(values) for index, values in sorted(pcrs.items())}
                     for bank, pcrs in sorted(banks.items())
@@ -156,8 +168,8 @@ def _read_triple(triple: CborValue, reading: _Reading) -> None:
                 known.setdefault(index, set()).update(values)
 
 
-def _environment(value: CborValue, reading: _Reading) -> str | None:
-    """Return words for an environment; None if it is narrower than a kind of machine."""
+def _environment(value: CborValue, reading: _Reading) -> _Environment | None:
+    """Read an environment; None if it is narrower than a kind of machine."""
     fields = _map(value, "environment")
     narrower = [what for key, what in ((1, "instance"), (2, "group")) if key in fields]
     if narrower:
@@ -165,7 +177,8 @@ def _environment(value: CborValue, reading: _Reading) -> str | None:
             f"reference values for one {narrower[0]} only are not used: a set is for all devices"
         )
         return None
-    described = fields.map(0)
+    attributes = fields.value(0)
+    described = _map(attributes, "class")
     fields.finish()
     words = [described.text(key, limit=_MAX_TEXT_CHARS) for key in (1, 2) if key in described]
     class_id = text_or_hex(described.value(0), "class id") if 0 in described else ""
@@ -179,7 +192,11 @@ def _environment(value: CborValue, reading: _Reading) -> str | None:
     described.finish()
     if not words:
         raise _malformed("an environment's class says nothing")
-    return " ".join(words)
+    return _Environment(
+        attributes=tuple(sorted(attributes.items())) if isinstance(attributes, dict) else (),
+        words=" ".join(words),
+        class_id=class_id,
+    )
 
 
 def _measurement(value: CborValue, reading: _Reading) -> Registers:

@@ -189,23 +189,37 @@ def _time(value: CborValue) -> datetime:
 
 
 def _signer(headers: Mapping[CborKey, CborValue]) -> tuple[str, Validity]:
-    """Read who signed: the CoRIM's own meta map, or CWT claims (issuer, nbf, exp)."""
-    meta = headers.get(_META)
-    if meta is not None:
-        if not isinstance(meta, bytes):
-            raise _malformed("the meta map (label 8) is not a byte string")
-        fields = Map(_decoded(meta, "corim-meta", _TAGS), "corim-meta", RefusalCode.CORIM_MALFORMED)
-        signer = fields.map(0)
-        validity = _validity(fields.value(1)) if 1 in fields else Validity()
-        fields.finish()
-        return text_or_hex(signer.value(0), "signer's name"), validity
-    claims = headers.get(_CWT_CLAIMS)
-    if not isinstance(claims, dict):
+    """Read who signed, and for how long: the CoRIM's own meta map, CWT claims, or both alike."""
+    read = ((_META, _meta), (_CWT_CLAIMS, _claims))
+    said = [reader(headers[label]) for label, reader in read if label in headers]
+    if not said:
         raise _malformed("the protected header says neither in label 8 nor in label 15 who signed")
-    fields = Map(claims, "cwt-claims", RefusalCode.CORIM_MALFORMED)
+    if said[0] != said[-1]:
+        raise _malformed("labels 8 and 15 of the protected header differ in who signed, or when")
+    return said[0]
+
+
+def _meta(value: CborValue) -> tuple[str, Validity]:
+    """Read the meta map (section 4.2.3)."""
+    if not isinstance(value, bytes):
+        raise _malformed("the meta map (label 8) is not a byte string")
+    fields = Map(_decoded(value, "corim-meta", _TAGS), "corim-meta", RefusalCode.CORIM_MALFORMED)
+    signer = fields.map(0)
+    validity = _validity(fields.value(1)) if 1 in fields else Validity()
+    fields.finish()
+    return text_or_hex(signer.value(0), "signer's name"), validity
+
+
+def _claims(value: CborValue) -> tuple[str, Validity]:
+    """Read CWT claims (section 4.2.2): issuer, exp and nbf; sub, iat and cti change nothing."""
+    fields = Map(value, "cwt-claims", RefusalCode.CORIM_MALFORMED)
     issuer = text_or_hex(fields.value(1), "issuer")
     end = _seconds(fields.value(4)) if 4 in fields else None  # noqa: PLR2004 - RFC 8392: exp
     begin = _seconds(fields.value(5)) if 5 in fields else None  # noqa: PLR2004 - RFC 8392: nbf
+    for harmless in (2, 6, 7):
+        if harmless in fields:
+            fields.value(harmless)
+    fields.finish()
     return issuer, Validity(not_before=begin, not_after=end)
 
 

@@ -137,10 +137,13 @@ def sets_of(
     if corim.validity.not_after is not None and corim.validity.not_after <= at:
         _require_now(corim.validity, at, "it")
     found: list[ReferenceSet] = []
+    shared = _shared_words(corim)
     for comid in corim.comids:
         for values in comid.values:
             taken = {one.name for one in found}
             name = values.environment
+            if name in shared and values.class_id:
+                name = f"{name} {values.class_id}"
             if name in taken:
                 name = f"{name} {comid.id}"
             if name in taken:
@@ -164,6 +167,15 @@ def sets_of(
         more = f" ({'; '.join(corim.notices)})" if corim.notices else ""
         raise _malformed(f"holds no PCR reference values that can be used{more}")
     return tuple(found)
+
+
+def _shared_words(corim: Corim) -> frozenset[str]:
+    """Return the words that stand for more than one class of machine in this CoRIM."""
+    classes: dict[str, set[str]] = {}
+    for comid in corim.comids:
+        for values in comid.values:
+            classes.setdefault(values.environment, set()).add(values.class_id)
+    return frozenset(words for words, ids in classes.items() if len(ids) > 1)
 
 
 def _require_now(validity: Validity, at: datetime, what: str) -> None:
