@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from attestation.errors import MalformedInput, SignatureInvalid, UntrustedEndorsement
 from attestation.refusals import RefusalCode
+from attestation.wire.comid import Comid
+from attestation.wire.comid import ReferenceValues as Values
 from attestation.wire.corim import Corim, SignedCorim, Validity, read_payload
 from attestation.wire.cose import CoseKey, verify_sign1
-from verifier.reference_values.model import ReferenceSet
+from verifier.reference_values.model import CorimTag, ReferenceSet
 
 _STRUCTURE: Final = "CoRIM"
 _MAX_SIGNER_CHARS: Final = 16 * 1024
@@ -148,25 +150,35 @@ def sets_of(
                 name = f"{name} {comid.id}"
             if name in taken:
                 raise _malformed(f"describes {name!r} more than once")
-            found.append(
-                ReferenceSet(
-                    name=name,
-                    version=1,
-                    created=at,
-                    pcrs=values.pcrs,
-                    description=f"CoRIM {corim.id}, tag {comid.id} version {comid.version}, "
-                    + (f"signed by {signer.name}" if signer else "signed by nobody"),
-                    valid_from=corim.validity.not_before,
-                    valid_until=corim.validity.not_after,
-                    to_review=frozenset()
-                    if signer
-                    else frozenset(index for pcrs in values.pcrs.values() for index in pcrs),
-                )
-            )
+            found.append(_set(corim, comid, values, signer, name, at))
     if not found:
         more = f" ({'; '.join(corim.notices)})" if corim.notices else ""
         raise _malformed(f"holds no PCR reference values that can be used{more}")
     return tuple(found)
+
+
+def _set(
+    corim: Corim,
+    comid: Comid,
+    values: Values,
+    signer: Signer | None,
+    name: str,
+    at: datetime,
+) -> ReferenceSet:
+    who = signer.name if signer else ""
+    measured = frozenset(index for pcrs in values.pcrs.values() for index in pcrs)
+    return ReferenceSet(
+        name=name,
+        version=1,
+        created=at,
+        pcrs=values.pcrs,
+        description=f"CoRIM {corim.id}, tag {comid.id} version {comid.version}, signed by "
+        + (who or "nobody"),
+        valid_from=corim.validity.not_before,
+        valid_until=corim.validity.not_after,
+        to_review=frozenset() if signer else measured,
+        corim=CorimTag(signer=who, tag=comid.id, version=comid.version),
+    )
 
 
 def _shared_words(corim: Corim) -> frozenset[str]:
