@@ -29,8 +29,10 @@ from tests.conformance.generate.device import NOW, private_key
 from tests.conformance.generate.logs import LOG
 from tests.conformance.run.bench import banks, policy_of
 from tests.conformance.run.enrolments import request_of
-from tests.simulators import corim_press, soft_agent
+from tests.fuzz.targets.ima_modsig import CONTENT, NUMBER
+from tests.simulators import corim_press, soft_agent, soft_modsig
 from tests.simulators.soft_provider import SoftProvider
+from tests.simulators.soft_tpm_maker import integer, sequence, tlv
 from verifier.reference_values.golden import learn
 from verifier.reference_values.toml_file import dump_reference_set
 
@@ -129,8 +131,25 @@ def _of_documents() -> Seeds:
     yield "agent_log", _agent_log()
     yield "ima_signature", bytes([3, 2, 4]) + b"kkkk" + b"\x00\x08" + b"s" * 8
     signature = key.sign(b"content", ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
-    yield "ima_signature", bytes([3, 2, 4]) + b"kkkk" + len(signature).to_bytes(2) + signature
+    for form in ((3, 2, 4), (3, 3, 4), (6, 3, 4)):
+        head = bytes(form) + b"kkkk" + len(signature).to_bytes(2)
+        yield "ima_signature", head + signature
+    yield from _of_appended()
     yield from _of_results(key)
+
+
+def _of_appended() -> Seeds:
+    key = ec.derive_private_key(NUMBER, ec.SECP256R1())
+    digest = hashlib.sha256(CONTENT).digest()
+    named = sequence(soft_modsig.issuer("Example"), integer(7))
+    signers = (
+        soft_modsig.signer_info(key, digest),
+        soft_modsig.signer_info(key, digest, signed=soft_modsig.attributes(digest)),
+        soft_modsig.signer_info(key, digest, sid=named),
+    )
+    for signer in signers:
+        yield "ima_modsig", soft_modsig.message(signer)
+    yield "ima_modsig", soft_modsig.message(*signers, between=tlv(0xA0, named))
 
 
 def _agent_log() -> bytes:

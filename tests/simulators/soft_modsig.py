@@ -39,6 +39,12 @@ def sign(key: PrivateKey, digest: bytes, algorithm: str = "sha256") -> bytes:
     return key.sign(digest, ec.ECDSA(hashed, deterministic_signing=True))
 
 
+def issuer(common_name: str) -> bytes:
+    """A name, DER."""
+    pair = sequence(oid("2.5.4.3"), tlv(0x0C, common_name.encode()))
+    return sequence(tlv(0x31, pair))
+
+
 def attribute(name: str, *values: bytes) -> bytes:
     return sequence(oid(name), tlv(0x31, *values))
 

@@ -19,6 +19,7 @@ from attestation.logs.ima.template import ImaFile, read_template
 from tests.simulators.soft_ima import PrivateKey, entry, file_signature, tagged
 from tests.simulators.soft_modsig import (
     file_id_signature,
+    issuer,
     message,
     modsig,
     modsig_data,
@@ -329,8 +330,7 @@ def test_learnt_policy_names_who_signed(tmp_path: Path) -> None:
 
 
 def test_hostile_issuer_cannot_break_out_of_the_learnt_text() -> None:
-    evil = tlv(0x30, tlv(0x31, tlv(0x30, b"\x06\x03\x55\x04\x03", tlv(0x0C, b"x\n'''\nexclude=1"))))
-    sid = tlv(0x30, evil, b"\x02\x01\x07")
+    sid = sequence(issuer("x\n'''\nexclude=1"), integer(7))
     made = message(signer_info(KEY, DIGEST, sid=sid))
     content = entry(modsig_data(b"/c", b"c", made), template=b"ima-modsig")
 
