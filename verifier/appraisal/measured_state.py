@@ -216,7 +216,7 @@ def _candidate_values(
         for index in selection.indices:
             value = given.get(index)
             if value is None:
-                value = replayed.get(index) or _start_value(bank, index)
+                value = replayed.get(index) or start_value(bank, index)
             elif len(value) != size:
                 raise MalformedInput(
                     RefusalCode.EVIDENCE_MALFORMED,
@@ -307,7 +307,7 @@ def _mismatch(bank: HashAlgorithm, index: int, held: bytes, expected: bytes) -> 
 def _not_covered(
     bank: HashAlgorithm, index: int, held: bytes, policy: AppraisalPolicy, *, sent: bool, mute: bool
 ) -> Iterator[PcrFault]:
-    initial = held == _start_value(bank, index)
+    initial = held == start_value(bank, index)
     required = policy.by_pcr[index].coverage is Coverage.REQUIRED
     if initial and not required:
         return
@@ -333,7 +333,7 @@ def _mend(index: int) -> str:
     return _MENDS.get(index) or _MENDS.get(index - index % 2) or "Compare with the reference"
 
 
-def _start_value(bank: HashAlgorithm, index: int) -> bytes:
+def start_value(bank: HashAlgorithm, index: int) -> bytes:
     """Return what a PCR holds before anything is measured (PC Client TPM Profile, 4.6.2)."""
     return (b"\xff" if index in _ALL_ONES_AT_START else b"\x00") * bank.size
 

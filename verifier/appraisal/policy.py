@@ -18,7 +18,7 @@ from verifier.appraisal.agent import judge_agent
 from verifier.appraisal.boot_rules import judge_boot
 from verifier.appraisal.comparison import Comparison, Kind
 from verifier.appraisal.faults import PcrFault
-from verifier.appraisal.measured_state import MeasuredState
+from verifier.appraisal.measured_state import MeasuredState, start_value
 from verifier.appraisal.policy_file import load_policy
 from verifier.appraisal.policy_model import (
     AppraisalPolicy,
@@ -49,6 +49,14 @@ WEAK_BANK: Final = "weak-bank"
 LOG_MATCHED: Final = "log-matched"
 """Finding code: a PCR holds what its log says; the policy asks no reference value of it."""
 
+PCR_UNTOUCHED: Final = "pcr-untouched"
+"""Finding code: nothing was measured into a PCR that the policy holds against its log alone."""
+
+_FIRMWARE: Final = "as the firmware log says"
+_KERNEL: Final = "as the IMA list says"
+_AGENT: Final = "as the AI agent's log says"
+_UNTOUCHED: Final = "still at its start value: nothing was measured into it, which affirms nothing"
+
 
 def evaluate(comparison: Comparison, policy: AppraisalPolicy) -> tuple[Finding, ...]:
     """Turn what was measured and compared into findings, by the policy's numbers.
@@ -67,10 +75,12 @@ def evaluate(comparison: Comparison, policy: AppraisalPolicy) -> tuple[Finding, 
     findings = [_fault(fault, policy) for fault in faults]
     accused = {(fault.bank, fault.pcr) for fault in faults if fault.decides}
     for group in policy.groups:
-        if comparison.differing or accused:
+        if group.rule.match is Match.LOG:
+            findings += _judge_by_log(comparison.state, group, accused)
+        elif comparison.differing or accused:
             findings += _judge(comparison, group, accused)
         else:
-            findings.append(_agreed(group, comparison.nearest, group.names))
+            findings.append(_agreed(group, _in_set(comparison), group.names))
     if policy.unreviewed and comparison.to_review:
         findings += _unreviewed(policy, comparison.nearest, comparison.to_review)
     return (*findings, *_asked_beyond_pcrs(comparison.state, policy))
@@ -127,10 +137,46 @@ def _judge(
             )
         )
     if agreed:
-        findings.append(
-            _agreed(group, comparison.nearest, ", ".join(str(index) for index in agreed))
-        )
+        findings.append(_agreed(group, _in_set(comparison), _names(agreed)))
     return findings
+
+
+def _judge_by_log(
+    state: MeasuredState, group: PcrGroup, accused: set[tuple[HashAlgorithm, int]]
+) -> list[Finding]:
+    """Say which log each PCR of one rule in one bank agrees with.
+
+    Others extend a PCR that no log explains (``coverage = "reported"``); it has been told already
+    and there is no value to rest on, so nothing affirms it.
+    """
+    agreed: dict[str, list[int]] = {}
+    for index in group.rule.indices:
+        if (group.bank, index) not in accused:
+            words = _teller(state, group.bank, index)
+            if words is not None:
+                agreed.setdefault(words, []).append(index)
+    return [_agreed(group, words, _names(indices)) for words, indices in agreed.items()]
+
+
+def _teller(state: MeasuredState, bank: HashAlgorithm, index: int) -> str | None:
+    """Return which log leads to a PCR that no fault decides on; None if none does."""
+    key, runtime = (bank, index), state.runtime
+    if runtime is not None and key in runtime.explained:
+        return _KERNEL
+    if state.agent is not None and key in state.agent.explained:
+        return _AGENT
+    heard = runtime is None or key not in runtime.unheard
+    if heard and state.log is not None and index in state.log.replayed.pcrs.get(bank, {}):
+        return _FIRMWARE
+    return _UNTOUCHED if state.values[bank][index] == start_value(bank, index) else None
+
+
+def _names(indices: list[int]) -> str:
+    return ", ".join(str(index) for index in indices)
+
+
+def _in_set(comparison: Comparison) -> str:
+    return f"as in reference set {comparison.nearest}"
 
 
 @lru_cache(maxsize=1024)
@@ -164,17 +210,17 @@ def _unreviewed(
 
 
 @lru_cache(maxsize=1024)
-def _agreed(group: PcrGroup, reference: str | None, names: str) -> Finding:
+def _agreed(group: PcrGroup, words: str, names: str) -> Finding:
     """Return the finding for PCRs that agree; the same for every device of a kind, so kept."""
     rule = group.rule
-    by_log = rule.match is Match.LOG
-    weak = group.bank is HashAlgorithm.SHA1
-    wanted = "the firmware log says" if by_log else f"in reference set {reference}"
+    untouched = words == _UNTOUCHED
+    weak = group.bank is HashAlgorithm.SHA1 and not untouched
+    agreed = LOG_MATCHED if rule.match is Match.LOG else REFERENCE_MATCHED
     return Finding(
-        code=WEAK_BANK if weak else LOG_MATCHED if by_log else REFERENCE_MATCHED,
+        code=PCR_UNTOUCHED if untouched else WEAK_BANK if weak else agreed,
         claim=rule.claim,
-        value=0 if weak else rule.known,
-        reason=f"PCR {names} ({group.label}): as {wanted}"
+        value=0 if weak or untouched else rule.known,
+        reason=f"PCR {names} ({group.label}): {words}"
         + (", but SHA-1 is weak: this bank can accuse and cannot affirm" if weak else ""),
         step=COMPARED_STEP,
         bank=group.label,
