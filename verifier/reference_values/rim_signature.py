@@ -106,13 +106,11 @@ def open_signed_tag(raw: bytes, signers: Iterable[Signer]) -> tuple[Element, Sig
         Unsupported: ``unsupported-algorithm`` for SHA-1 and whatever else is not in our lists.
         SignatureInvalid: ``rim-signer-unknown`` if nobody, or none of the signers, signed it.
     """
-    root = _parse(raw)
-    signature = _only_signature(root)
-    position = _covering_reference(signature)
+    position = _covering_reference(_only_signature(_parse(raw)))
     why: list[str] = []
     for signer in signers:
         try:
-            covered = _check(root, signature, signer, position)
+            covered = _check(raw, signer, position)
         except SignatureInvalid as error:
             why.append(f"{signer.name}: {error.reason}")
             continue
@@ -218,13 +216,15 @@ def _require_algorithm(element: Any, taken: frozenset[str]) -> None:  # noqa: AN
         )
 
 
-def _check(root: Any, signature: Any, signer: Signer, position: int) -> Any:  # noqa: ANN401
+def _check(raw: bytes, signer: Signer, position: int) -> Any:  # noqa: ANN401 - as above
     """Return the part of the document that the signer's signature covers, read again.
 
     Raises:
         SignatureInvalid: If it does not hold with this signer's key.
     """
     _require_usable(signer)
+    root = _parse(raw)  # anew for each signer, since it is changed below
+    signature = _only_signature(root)
     for old in signature.findall(f"{_DS}KeyInfo"):
         signature.remove(old)
     own = etree.Element(f"{_DS}KeyInfo")
