@@ -26,8 +26,8 @@ MOST_TRIES: Final = 5
 """Reads of the PCRs before we say that they do not hold still."""
 
 IMA_PCR: Final = 10
-"""What the kernel extends (CONFIG_IMA_MEASURE_PCR_IDX). A verifier that does not ask for it could
-prove nothing of the list, so it is spared the list."""
+"""What the kernel extends (CONFIG_IMA_MEASURE_PCR_IDX). A verifier that does not ask for a log's PCR
+could prove nothing of the log, so it is spared that log: this list, and the AI agent's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +66,10 @@ def collect(
         SourceUnreadable: If a log is there but cannot be read.
     """
     claims = sources.host.read()
-    agent_log = sources.agent_log.read() if sources.agent_log is not None else None
-    measured = any(IMA_PCR in selection.indices for selection in selections)
-    ima_list = sources.ima_list if measured else None
+    asked = {index for selection in selections for index in selection.indices}
+    agent = sources.agent_log
+    agent_log = agent.read() if agent is not None and agent.pcr in asked else None
+    ima_list = sources.ima_list if IMA_PCR in asked else None
     for _ in range(MOST_TRIES):
         values = sources.tpm.read_pcrs(selections)
         # Logs are read after the PCRs and again on each try, so that an event that moved a PCR

@@ -129,6 +129,11 @@ class ImaList(Protocol):
 class AgentLog(Protocol):
     """The AI agent's own measurements."""
 
+    @property
+    def pcr(self) -> int:
+        """The PCR that they extend."""
+        ...
+
     def read(self) -> bytes | None:
         """Measure what changed, extend the PCR, and return the whole log (canonical event log).
 

@@ -164,6 +164,11 @@ class MeasuredAgent:
         self._excludes = excludes
         self._alive = watch.alive
 
+    @property
+    def pcr(self) -> int:
+        """The PCR that is extended."""
+        return self._register.pcr
+
     def read(self) -> bytes | None:
         """Measure what changed, extend the PCR, and return the whole log.
 

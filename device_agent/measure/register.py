@@ -93,6 +93,11 @@ class MeasuredRegister:
         self.files = AgentFiles()
 
     @property
+    def pcr(self) -> int:
+        """The PCR."""
+        return self._pcr
+
+    @property
     def content(self) -> bytes:
         """The whole log."""
         return bytes(self._content)

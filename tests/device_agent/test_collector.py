@@ -166,6 +166,8 @@ class Chronicle:
 class AgentMeasurements:
     """Extends PCR 13 when it is read, as the real one does."""
 
+    pcr = 13
+
     def __init__(self, chronicle: Chronicle) -> None:
         self._chronicle = chronicle
 
@@ -218,4 +220,42 @@ def test_verifier_that_does_not_ask_for_the_kernels_pcr_is_spared_the_list(
     )
 
     assert evidence.ima_list is None
-    assert chronicle.told == ["agent", "pcrs", "quote"]
+    assert chronicle.told == ["pcrs", "quote"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "sent"),
+    [
+        ((0, 10), ["pcrs", "list from 0", "quote"], (True, False)),
+        ((0, 13), ["agent", "pcrs", "quote"], (False, True)),
+        ((0, 11, 12, 14), ["pcrs", "quote"], (False, False)),
+    ],
+)
+def test_verifier_that_does_not_ask_for_the_pcr_of_a_log_is_spared_that_log(
+    manufacturer: SoftManufacturer, asked: tuple[int, ...], told: list[str], sent: tuple[bool, bool]
+) -> None:
+    """It could prove nothing of it; and what cannot be proven is not worth a measurement."""
+    chronicle = Chronicle(SoftTpm(manufacturer))
+    selections = (PcrSelection(bank=HashAlgorithm.SHA256, indices=asked),)
+
+    evidence = decode_evidence(
+        collect(chronicle.sources, nonce=NONCE, selections=selections, whole_log=True)
+    )
+
+    assert chronicle.told == told
+    assert (evidence.ima_list is not None, evidence.agent_log is not None) == sent
+
+
+def test_log_is_sent_if_any_bank_is_asked_for_its_pcr(manufacturer: SoftManufacturer) -> None:
+    chronicle = Chronicle(SoftTpm(manufacturer))
+    selections = (
+        PcrSelection(bank=HashAlgorithm.SHA256, indices=(0,)),
+        PcrSelection(bank=HashAlgorithm.SHA1, indices=(10, 13)),
+    )
+
+    evidence = decode_evidence(
+        collect(chronicle.sources, nonce=NONCE, selections=selections, whole_log=True)
+    )
+
+    assert evidence.agent_log == b"agent log"
+    assert evidence.ima_list is not None
