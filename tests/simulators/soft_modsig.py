@@ -64,17 +64,18 @@ def signer_info(
     algorithm: str = "sha256",
     signed: tuple[bytes, ...] = (),
     sid: bytes | None = None,
+    made_with: str = "",
 ) -> bytes:
     """A SignerInfo; named by subject key identifier unless ``sid`` is an issuer and serial."""
     body = b"".join(signed)
     over = hashlib.new(algorithm, tlv(0x31, body)).digest() if signed else digest
-    made_with = RSA_OID if isinstance(key, rsa.RSAPrivateKey) else ECDSA_OIDS[algorithm]
+    own = RSA_OID if isinstance(key, rsa.RSAPrivateKey) else ECDSA_OIDS[algorithm]
     return sequence(
         integer(3 if sid is None else 1),
         tlv(0x80, key_id(key)) if sid is None else sid,
         sequence(oid(HASH_OIDS[algorithm])),
         tlv(0xA0, body) if signed else b"",
-        sequence(oid(made_with)),
+        sequence(oid(made_with or own)),
         tlv(0x04, sign(key, over, algorithm)),
     )
 

@@ -18,6 +18,7 @@ from attestation.logs.ima.modsig import IssuerAndSerial, parse_modsig
 from attestation.logs.ima.template import ImaFile, read_template
 from tests.simulators.soft_ima import PrivateKey, entry, file_signature, tagged
 from tests.simulators.soft_modsig import (
+    ECDSA_OIDS,
     file_id_signature,
     issuer,
     message,
@@ -187,18 +188,14 @@ def test_sha1_is_refused_by_name(tmp_path: Path) -> None:
     assert "SHA-1" in judged.reason
 
 
-def test_key_of_another_kind_under_the_same_name_does_not_count() -> None:
-    strange = rsa.generate_private_key(65537, 2048)
-    forged = message(signer_info(strange, DIGEST))
-    swapped = forged.replace(tlv(0x80, _id(strange)), tlv(0x80, _id(KEY)))
+def test_signature_of_another_kind_than_the_message_says_does_not_count() -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    made = modsig(key, CONTENT)
+    as_ecdsa = message(signer_info(key, DIGEST, made_with=ECDSA_OIDS["sha256"]))
+    keys = ring(pem(key))
 
-    judged = ring(pem(KEY)).judge(appended(swapped))
-
-    assert judged.signed is Signed.WRONGLY
-
-
-def _id(key: PrivateKey) -> bytes:
-    return parse_modsig(modsig(key, b"")).signer[0]
+    assert keys.judge(appended(made)).signed is Signed.BY_KNOWN
+    assert keys.judge(appended(as_ecdsa)).signed is Signed.WRONGLY
 
 
 def test_second_signature_counts_only_where_the_first_is_not_wrong() -> None:
