@@ -30,13 +30,14 @@ from tests.conformance.generate.logs import LOG
 from tests.conformance.run.bench import banks, policy_of
 from tests.conformance.run.enrolments import request_of
 from tests.fuzz.targets.ima_modsig import CONTENT, NUMBER
-from tests.simulators import corim_press, soft_agent, soft_modsig
+from tests.simulators import corim_press, rim_press, soft_agent, soft_modsig
 from tests.simulators.soft_provider import SoftProvider
 from tests.simulators.soft_tpm_maker import integer, sequence, tlv
 from verifier.reference_values.golden import learn
 from verifier.reference_values.toml_file import dump_reference_set
 
 CORPUS: Final = Path(__file__).parent / "corpus"
+_RIMS: Final = Path(__file__).parents[1] / "data" / "nsacyber_RIM-Tool"
 _MOST_BYTES: Final = 20_000
 _MOST_SEEDS: Final = 8
 _EVENT_TARGETS: Final = {0x80000001: "uefi_variable", 0x80000002: "uefi_variable"}
@@ -117,6 +118,8 @@ def _of_documents() -> Seeds:
     key = private_key("a maker of documents")
     yield "corim", corim_press.corim()
     yield "corim", corim_press.signed(key)
+    yield "base_rim", (_RIMS / "laptop.SHA384.1.swidtag").read_bytes()
+    yield "base_rim", rim_press.tag(rim_press.file(b"log")).encode()
     listing = soft_agent.text(soft_agent.aibom())
     yield "aibom", listing
     statement = {
