@@ -26,8 +26,8 @@ MOST_TRIES: Final = 5
 """Reads of the PCRs before we say that they do not hold still."""
 
 IMA_PCR: Final = 10
-"""What the kernel extends (CONFIG_IMA_MEASURE_PCR_IDX). A verifier that does not ask for a log's PCR
-could prove nothing of the log, so it is spared that log: this list, and the AI agent's."""
+"""What the kernel extends (CONFIG_IMA_MEASURE_PCR_IDX). A verifier that does not ask for the PCR
+of a log could prove nothing of it, so it is spared that log: this list, and the AI agent's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
