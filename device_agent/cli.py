@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check", "examine every prerequisite: verdict, reason, mend", _check),
         ("settings", "show the effective settings and where each comes from", _settings),
     ):
-        sub = commands.add_parser(name, help=what, description=what.capitalize() + ".")
+        sub = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
         sub.set_defaults(command=command)
         if name != "run":
             sub.add_argument("--json", action="store_true", help="print JSON")

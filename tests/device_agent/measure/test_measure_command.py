@@ -29,6 +29,13 @@ def test_agent_as_listed_is_exit_0(
     assert "field-assistant 2.1: 4 files; all as its AIBOM lists them" in capsys.readouterr().out
 
 
+def test_help_leaves_capitals_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["measure", "--help"])
+
+    assert "Show the AI agent's files" in capsys.readouterr().out
+
+
 def test_differences_are_named_and_exit_1(
     place: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
