@@ -13,7 +13,13 @@ from attestation.errors import AttestationError
 from attestation.limits import MAX_AIBOM_BYTES
 from attestation.logs.cel import Measurement, RecordKind
 from attestation.wire.cyclonedx import AibomListing, read_aibom
-from device_agent.measure.folder import Folder, hash_file, look, read_document
+from device_agent.measure.folder import (
+    Folder,
+    hash_file,
+    look,
+    read_document,
+    timeless_devices,
+)
 from device_agent.measure.patterns import Excludes
 from device_agent.measure.plan import Difference, Remembered, compare, pending, stale
 from device_agent.measure.register import MeasuredRegister, Watch
@@ -108,6 +114,7 @@ class Surveyor:
 
     def _measure(self, folder: Folder) -> dict[str, Measurement]:
         now: dict[str, Measurement] = {}
+        timeless = timeless_devices()
         fresh = frozenset(stale(folder.found, self._known))
         for path, one in folder.found.items():
             if one.kind is not RecordKind.FILE:
@@ -116,15 +123,19 @@ class Surveyor:
                 now[path] = self._known[path].measured
             else:
                 self._alive()
-                measured = self._hash(path, folder.places[path])
+                measured = self._hash(path, folder)
                 if measured is not None:
                     now[path] = measured
-        self._known = {path: self._known[path] for path in now if path in self._known}
+        self._known = {
+            path: self._known[path]
+            for path in now
+            if path in self._known and self._known[path].key[0] not in timeless
+        }
         return now
 
-    def _hash(self, path: str, place: bytes) -> Measurement | None:
+    def _hash(self, path: str, folder: Folder) -> Measurement | None:
         self._known.pop(path, None)
-        hashed = hash_file(place, self._alive)
+        hashed = hash_file(folder.base, folder.places[path], self._alive)
         if hashed is None:
             return None
         measured = Measurement(kind=hashed.kind, path=path, digest=hashed.digest)

@@ -1,15 +1,18 @@
 """The agent's folder on the disk: what is in it, and the digest of a file. Never leaves the root.
 
-Names are bytes and become text with ``surrogateescape``. Nothing but regular files is opened, and
-never through a link that was not looked at.
+Names are bytes and become text with ``surrogateescape``. Every path is walked name by name from the
+root, and no name on the way may be a link: whoever swaps a folder for a link that leads out between
+two of our steps is told as unsteady, and nothing outside is opened.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -31,7 +34,12 @@ _CHUNK: Final = 1024 * 1024
 _BEATS_EVERY: Final = 256
 """Chunks between two signs of life while a large file is hashed."""
 _TRIES: Final = 3
+_IN_MEMORY: Final = (b"tmpfs", b"ramfs", b"hugetlbfs")
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_LIST: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+_STEP: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_SWAPPED: Final = (errno.ELOOP, errno.ENOTDIR)
+"""What opening gives where a link stands that is not to be followed."""
 
 
 @dataclass(slots=True)
@@ -39,11 +47,13 @@ class Folder:
     """What was found.
 
     Attributes:
+        base: The root, without links.
         found: By path relative to the root.
-        places: Where each file of kind ``FILE`` is to be opened.
+        places: Where each file of kind ``FILE`` is to be opened, relative to ``base``.
         complete: False if there is more than we look at.
     """
 
+    base: bytes
     found: dict[str, Found] = field(default_factory=dict)
     places: dict[str, bytes] = field(default_factory=dict)
     complete: bool = True
@@ -75,14 +85,27 @@ def look(
     )
     walk = _Walk(base, excludes, listed, above, os.path.realpath(os.fsencode(skip)), most)
     try:
-        os.listdir(base)  # noqa: PTH208 - names are bytes
+        return walk.run()
     except OSError as error:
         raise SourceUnreadable(
             RefusalCode.SOURCE_UNREADABLE,
             f"agent.root {root} cannot be read: {error.strerror}; give the daemon's user the right "
             "to read it, or correct agent.root",
         ) from error
-    return walk.run()
+
+
+def _open_beneath(base: bytes, relative: bytes, flags: int) -> int:
+    """Open what is at a path below a folder; no name on the way may be a link."""
+    folder = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        *above, last = relative.split(b"/")
+        for name in above:
+            below = os.open(name, _STEP | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        return os.open(last or b".", flags, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 class _Walk:
@@ -102,7 +125,7 @@ class _Walk:
         self._skip = skip
         self._most = most
         self._folders: list[bytes] = [b""]
-        self._result = Folder()
+        self._result = Folder(base=base)
 
     def run(self) -> Folder:
         looked = 0
@@ -116,23 +139,28 @@ class _Walk:
 
     def _folder(self, relative: bytes) -> None:
         try:
-            with os.scandir(self._full(relative)) as entries:
-                for entry in entries:
-                    name = relative + b"/" + entry.name if relative else entry.name
-                    self._entry(entry, name)
-                    if len(self._result.found) > self._most:
-                        self._result.complete = False
-                        return
-        except FileNotFoundError:
-            return
-        except OSError:
-            self._put(_text(relative), Found(kind=RecordKind.UNREADABLE, key=_NO_KEY))
+            descriptor = _open_beneath(self._base, relative, _LIST)
+            try:
+                self._entries(relative, descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if not relative:
+                raise
+            if not isinstance(error, FileNotFoundError):
+                self._put(_text(relative), Found(kind=RecordKind.UNREADABLE, key=_NO_KEY))
 
-    def _full(self, relative: bytes) -> bytes:
-        return self._base + b"/" + relative if relative else self._base
+    def _entries(self, relative: bytes, descriptor: int) -> None:
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                self._entry(entry, relative + b"/" + name if relative else name)
+                if len(self._result.found) > self._most:
+                    self._result.complete = False
+                    return
 
-    def _entry(self, entry: os.DirEntry[bytes], name: bytes) -> None:
-        path, full = _text(name), self._full(name)
+    def _entry(self, entry: os.DirEntry[str], name: bytes) -> None:
+        path = _text(name)
         if len(name) > MAX_AGENT_PATH_BYTES:
             self._result.complete = False
         elif entry.is_dir(follow_symlinks=False):
@@ -141,29 +169,37 @@ class _Walk:
         elif self._excludes.covers(path) and path not in self._listed:
             return
         elif entry.is_symlink():
-            self._link(path, full)
-        elif full != self._skip:
-            self._file(path, full)
+            self._link(path, name)
+        elif self._base + b"/" + name != self._skip:
+            self._file(path, name)
 
-    def _link(self, path: str, full: bytes) -> None:
-        target = os.path.realpath(full)
-        inside = target.startswith(self._base + b"/")
+    def _link(self, path: str, name: bytes) -> None:
+        full = self._base + b"/" + name
+        target, root = os.path.realpath(full), self._base + b"/"
+        place = target.removeprefix(root)
         try:
-            facts = os.stat(full) if inside else None  # noqa: PTH116 - names are bytes
+            facts = self._facts(place) if target.startswith(root) else None
             text = os.readlink(full)  # noqa: PTH115 - names are bytes
         except OSError:
             facts, text = None, b""
-        if facts is None:
+        if facts is None or stat.S_ISLNK(facts.st_mode):
             self._put(path, Found(kind=RecordKind.OUTSIDE, key=_NO_KEY))
         elif stat.S_ISDIR(facts.st_mode):
             digest = hashlib.sha256(text).digest()
             self._put(path, Found(kind=RecordKind.LINK, key=_NO_KEY, digest=digest))
         else:
-            self._file(path, target)
+            self._file(path, place)
 
-    def _file(self, path: str, full: bytes) -> None:
+    def _facts(self, place: bytes) -> os.stat_result:
+        descriptor = _open_beneath(self._base, place, _STEP)
         try:
-            facts = os.lstat(full)
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _file(self, path: str, place: bytes) -> None:
+        try:
+            facts = self._facts(place)
         except FileNotFoundError:
             return
         except OSError:
@@ -175,7 +211,7 @@ class _Walk:
         elif facts.st_size > MOST_FILE_BYTES:
             kind = RecordKind.TOO_LARGE
         self._put(path, Found(kind=kind, key=key_of(facts)))
-        self._result.places[path] = full
+        self._result.places[path] = place
 
     def _put(self, path: str, found: Found) -> None:
         self._result.found[path] = found
@@ -210,37 +246,51 @@ class Hashed:
     changed_ns: int
 
 
-def hash_file(place: bytes, alive: Callable[[], None]) -> Hashed | None:
+def hash_file(base: bytes, place: bytes, alive: Callable[[], None]) -> Hashed | None:
     """Hash one regular file in pieces; None if it is there no more.
 
+    What was written to it through a mapping is brought to the disk first: only a page that is clean
+    tells the file's times when it is written to again (mmap(2), "Timestamps changes").
+
     Args:
-        place: The file; not a link.
+        base: The root.
+        place: The file, relative to the root.
         alive: Called now and then while a large file is read.
     """
     for _ in range(_TRIES):
         try:
-            descriptor = os.open(place, _OPEN)
+            descriptor = _open_beneath(base, place, _OPEN)
         except FileNotFoundError:
             return None
-        except OSError:
-            return _unread(RecordKind.UNREADABLE)
+        except OSError as error:
+            swapped = error.errno in _SWAPPED
+            return _unread(RecordKind.UNSTEADY if swapped else RecordKind.UNREADABLE)
         try:
-            before = os.fstat(descriptor)
-            if not stat.S_ISREG(before.st_mode):
-                return _unread(RecordKind.SPECIAL)
-            digest = _digest(descriptor, alive)
-            if key_of(os.fstat(descriptor)) == key_of(before):
-                return Hashed(
-                    kind=RecordKind.FILE,
-                    digest=digest,
-                    key=key_of(before),
-                    changed_ns=before.st_ctime_ns,
-                )
+            hashed = _hash_open(descriptor, alive)
         except OSError:
             return _unread(RecordKind.UNREADABLE)
         finally:
             os.close(descriptor)
+        if hashed is not None:
+            return hashed
     return _unread(RecordKind.UNSTEADY)
+
+
+def _hash_open(descriptor: int, alive: Callable[[], None]) -> Hashed | None:
+    """Hash what was opened; None if it changed meanwhile."""
+    with suppress(OSError):
+        os.fdatasync(descriptor)
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):
+        return _unread(RecordKind.SPECIAL)
+    if before.st_size > MOST_FILE_BYTES:
+        return _unread(RecordKind.TOO_LARGE)
+    digest = _digest(descriptor, alive)
+    if key_of(os.fstat(descriptor)) != key_of(before):
+        return None
+    return Hashed(
+        kind=RecordKind.FILE, digest=digest, key=key_of(before), changed_ns=before.st_ctime_ns
+    )
 
 
 def _digest(descriptor: int, alive: Callable[[], None]) -> bytes:
@@ -261,6 +311,21 @@ def _unread(kind: RecordKind) -> Hashed:
     return Hashed(kind=kind, digest=bytes(32), key=_NO_KEY, changed_ns=0)
 
 
+def timeless_devices() -> frozenset[int]:
+    """Return the device numbers of mounts in memory, where a mapping is written without a trace."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return frozenset()
+    found = set()
+    for line in lines:  # proc(5): number, parent, major:minor, … - type, source, options
+        mount, _, kind = line.partition(b" - ")
+        if kind.split(b" ", 1)[0] in _IN_MEMORY:
+            major, minor = mount.split(b" ", 3)[2].split(b":")
+            found.add(os.makedev(int(major), int(minor)))
+    return frozenset(found)
+
+
 def read_document(path: Path, limit: int) -> bytes:
     """Read the AIBOM.
 
@@ -268,14 +333,22 @@ def read_document(path: Path, limit: int) -> bytes:
         SourceUnreadable: If it cannot be read or is larger than the limit.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
+        # Not to wait for the other end of a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            content = file.read(limit + 1) if regular else b""
     except OSError as error:
         raise SourceUnreadable(
             RefusalCode.SOURCE_UNREADABLE,
             f"agent.aibom {path} cannot be read: {error.strerror}; put the AIBOM there, or give "
             "the daemon's user the right to read it",
         ) from error
+    if not regular:
+        raise SourceUnreadable(
+            RefusalCode.SOURCE_UNREADABLE,
+            f"agent.aibom {path} is no regular file; put the AIBOM there",
+        )
     if len(content) > limit:
         raise SourceUnreadable(
             RefusalCode.TOO_LARGE, f"agent.aibom {path} is larger than {limit} bytes"
