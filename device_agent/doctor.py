@@ -7,7 +7,7 @@ that cannot be made because an earlier one failed is left out, not guessed.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,6 +17,9 @@ from typing import Final, Protocol
 from cryptography import x509
 
 from attestation.errors import AttestationError
+from attestation.logs.ima.aggregate import BOOT_AGGREGATE
+from attestation.logs.ima.framing import ImaEntry, walk
+from attestation.logs.ima.template import read_template, show
 from attestation.tpm.public import parse_public
 from device_agent.collector import Sources
 from device_agent.errors import DeviceAgentError, VerifierRefused
@@ -91,6 +94,7 @@ def examine(patient: Patient) -> tuple[Check, ...]:
     """Make every check, in the order in which one would mend them."""
     checks = list(_tpm(patient.sources.tpm))
     checks.append(_firmware_log(patient))
+    checks.append(_ima_list(patient))
     checks.extend(_agent(patient))
     checks.append(_state_directory(Path(patient.settings.state.directory)))
     checks.append(_tls_seam(patient.tls_self_test))
@@ -194,6 +198,64 @@ def _firmware_log(patient: Patient) -> Check:
             mend="mount securityfs, or set evidence.firmware_log",
         )
     return Check(name="firmware log", grade=Grade.OK, reason=f"{len(log)} bytes")
+
+
+def _ima_list(patient: Patient) -> Check:
+    """Say what the kernel's IMA list holds; whether it is asked for is the verifier's word."""
+    name, path = "ima list", patient.settings.evidence.ima_list
+    none = "or empty evidence.ima_list if the verifier asks for no list"
+    source = patient.sources.ima_list
+    if source is None or not path:
+        return Check(name=name, grade=Grade.OK, reason="not sent (evidence.ima_list is empty)")
+    try:
+        part = source.read_from(0)
+        entries = tuple(walk(part.content)) if part is not None else ()
+        why, mend = _doubt(entries)
+    except DeviceAgentError as error:
+        return _failed(name, error, "see docs/install.md on the right to read it")
+    except AttestationError as error:
+        reason = f"cannot be read: {error.describe()}; the verifier would refuse it"
+        mend = "use a template that is known (docs/runtime-policy.md), or empty evidence.ima_list"
+        return Check(name=name, grade=Grade.FAIL, reason=reason, mend=mend)
+    if not entries:
+        there = Path(path).exists()
+        why = "the kernel's list is empty" if there else f"there is none at {path}"
+        mend = "boot with ima_policy=tcb (docs/runtime-policy.md)"
+        mend += "" if there else " on a kernel with CONFIG_IMA, and mount securityfs"
+    number = f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}"
+    return Check(
+        name=name,
+        grade=Grade.WARN if why else Grade.OK,
+        reason="; ".join(word for word in (number if entries else "", why) if word),
+        mend=f"{mend}; {none}" if why else "",
+    )
+
+
+def _doubt(entries: Sequence[ImaEntry]) -> tuple[str, str]:
+    """Return what makes a list worth little, and the mend; empty if nothing does.
+
+    Raises:
+        InputError: If the first entry's template data cannot be read.
+    """
+    if not entries or entries[0].is_violation:
+        return "", ""
+    first = read_template(entries[0].template, entries[0].data, 0)
+    if first.path != BOOT_AGGREGATE:
+        return (
+            f"it begins with {show(first.path)}, not with boot_aggregate",
+            "boot the machine again",
+        )
+    if not any(first.value):
+        return (
+            "the kernel found no TPM when it began to measure, so nothing proves the list",
+            "build the TPM's driver into the kernel (docs/runtime-policy.md)",
+        )
+    if len(entries) == 1:
+        return (
+            "only boot_aggregate: the kernel has no IMA policy and measures nothing",
+            "boot with ima_policy=tcb, or write /etc/ima/ima-policy (docs/runtime-policy.md)",
+        )
+    return "", ""
 
 
 def _agent(patient: Patient) -> Iterator[Check]:

@@ -34,10 +34,15 @@ from device_agent.lifecycle import Credential, Fault, Verdict
 from device_agent.ports import KeyRole
 from device_agent.state.files import SavedState, StateFile
 from tests.simulators.soft_device import SoftManufacturer
+from tests.simulators.soft_ima import entry, ng
 from tests.simulators.verifier_simulator import VerifierSimulator, https_verifier
 
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+BOOTED = entry(ng(b"boot_aggregate", b"PCR 0 to 9"))
+MEASURED = BOOTED + entry(ng(b"/usr/bin/env", b"env"))
 
 
 def agent(
@@ -226,6 +231,7 @@ def verifier(tmp_path: Path) -> Iterator[tuple[VerifierSimulator, SoftManufactur
     manufacturer = SoftManufacturer()
     (tmp_path / "ca.pem").write_bytes(simulator.authority.pem)
     (tmp_path / "log").write_bytes(b"firmware log")
+    (tmp_path / "list").write_bytes(MEASURED)
     anchors = manufacturer.root_pem + simulator.authority.pem
     with (
         https_verifier(simulator, tmp_path, client_anchors=anchors) as url,
@@ -235,7 +241,8 @@ def verifier(tmp_path: Path) -> Iterator[tuple[VerifierSimulator, SoftManufactur
         file.write_text(
             f'[tpm]\ntcti = "{tpm.tcti}"\n'
             f'[verifier]\nurl = "{url}"\nca_file = "{tmp_path}/ca.pem"\n'
-            f'[evidence]\nfirmware_log = "{tmp_path}/log"\ninterval_min_s = 0.1\n'
+            f'[evidence]\nfirmware_log = "{tmp_path}/log"\nima_list = "{tmp_path}/list"\n'
+            "interval_min_s = 0.1\n"
             f'[state]\ndirectory = "{tmp_path}/state"\n[log]\nformat = "json"\n'
         )
         yield simulator, manufacturer, file
@@ -295,6 +302,15 @@ def test_a_device_is_made_enrolled_attested_and_run_by_command(
     done = agent(*config, "check", "--json")
     assert done.returncode == 0, done.stdout
     assert {check["grade"] for check in json.loads(done.stdout)} == {"ok"}
+    (tmp_path / "list").write_bytes(BOOTED)
+    done = agent(*config, "check", "--json")
+    assert done.returncode == 0, done.stdout
+    (told,) = [check for check in json.loads(done.stdout) if check["name"] == "ima list"]
+    assert told["grade"] == "warn"
+    assert told["reason"].startswith("1 entry; only boot_aggregate")
+    done = agent(*config, "check")
+    assert "warn  ima list" in done.stdout
+    assert "-> boot with ima_policy=tcb" in done.stdout
 
 
 @pytest.mark.tpm

@@ -21,8 +21,10 @@ from device_agent.ports import KeyRole, TpmStatus
 from device_agent.settings import parse_settings
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
+from device_agent.sources.ima_list import ImaListFile
 from tests.simulators import soft_agent
 from tests.simulators.soft_device import SoftManufacturer, SoftTpm
+from tests.simulators.soft_ima import entry, field, ng, tagged
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MANUFACTURER = SoftManufacturer()
@@ -245,3 +247,106 @@ def test_an_agent_whose_aibom_is_unreadable_fails(tmp_path: Path) -> None:
 
 def test_no_agent_no_check(tmp_path: Path) -> None:
     assert "agent" not in [check.name for check in examine(patient(tmp_path))]
+
+
+# --- the IMA list --------------------------------------------------------------------------------
+def with_list(folder: Path, *entries: bytes) -> Patient:
+    """A device whose kernel keeps this list; no file at all without entries."""
+    path = folder / "binary_runtime_measurements"
+    if entries:
+        path.write_bytes(b"".join(entries))
+    text = f'[state]\ndirectory = "{folder}/state"\n[evidence]\nima_list = "{path}"\n'
+    sick = patient(folder)
+    return replace(
+        sick,
+        settings=parse_settings(text, "t.toml", {}),
+        sources=replace(sick.sources, ima_list=ImaListFile(path)),
+    )
+
+
+def aggregate(content: bytes = b"boot", *, digest: bytes | None = None) -> bytes:
+    value = tagged(content) if digest is None else b"sha256:\0" + digest
+    return entry(field(value) + field(b"boot_aggregate\0"))
+
+
+def test_list_that_is_not_sent_is_said_and_no_fault(tmp_path: Path) -> None:
+    check = found(patient(tmp_path), "ima list")
+
+    assert (check.grade, check.reason) == (Grade.OK, "not sent (evidence.ima_list is empty)")
+
+
+def test_list_with_entries_is_counted(tmp_path: Path) -> None:
+    sick = with_list(tmp_path, aggregate(), entry(ng(b"/bin/sh", b"sh")), entry(ng(b"/x", b"x")))
+
+    check = found(sick, "ima list")
+
+    assert (check.grade, check.reason, check.mend) == (Grade.OK, "3 entries", "")
+
+
+def test_list_that_is_not_there_or_empty_says_how_to_get_one(tmp_path: Path) -> None:
+    missing, empty = (
+        found(with_list(tmp_path), "ima list"),
+        found(with_list(tmp_path, b""), "ima list"),
+    )
+
+    assert missing.grade is empty.grade is Grade.WARN
+    assert missing.reason == f"there is none at {tmp_path}/binary_runtime_measurements"
+    assert "mount securityfs" in missing.mend
+    assert empty.reason == "the kernel's list is empty"
+    assert "ima_policy=tcb" in empty.mend
+    assert "securityfs" not in empty.mend
+    assert "empty evidence.ima_list" in empty.mend
+
+
+def test_list_of_a_kernel_without_an_ima_policy_says_that_nothing_is_measured(
+    tmp_path: Path,
+) -> None:
+    check = found(with_list(tmp_path, aggregate()), "ima list")
+
+    assert check.grade is Grade.WARN
+    assert check.reason.startswith("1 entry; only boot_aggregate: the kernel has no IMA policy")
+    assert "/etc/ima/ima-policy" in check.mend
+
+
+@pytest.mark.parametrize("more", [0, 2])
+def test_list_of_a_kernel_that_found_no_tpm_is_worth_nothing(tmp_path: Path, more: int) -> None:
+    sick = with_list(tmp_path, aggregate(digest=bytes(32)), *[entry(ng(b"/x", b"x"))] * more)
+
+    check = found(sick, "ima list")
+
+    assert check.grade is Grade.WARN
+    assert "the kernel found no TPM when it began to measure" in check.reason
+    assert "build the TPM's driver into the kernel" in check.mend
+
+
+def test_list_that_does_not_begin_with_the_boot_is_doubted(tmp_path: Path) -> None:
+    check = found(with_list(tmp_path, entry(ng(b"/bin/sh", b"sh")) * 2), "ima list")
+
+    assert check.grade is Grade.WARN
+    assert "begins with /bin/sh" in check.reason
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"this is no list of measurements at all, but it is long enough to be one" * 3,
+        aggregate() + entry(ng(b"/x", b"x"), template=b"ima-odd"),
+        entry(b"\xff\xff\xff\xff"),
+    ],
+)
+def test_list_that_the_verifier_would_refuse_fails(tmp_path: Path, content: bytes) -> None:
+    check = found(with_list(tmp_path, content), "ima list")
+
+    assert check.grade is Grade.FAIL
+    assert check.mend
+
+
+def test_list_that_may_not_be_read_fails(tmp_path: Path) -> None:
+    sick = with_list(tmp_path)
+    (tmp_path / "binary_runtime_measurements").mkdir()
+
+    check = found(sick, "ima list")
+
+    assert check.grade is Grade.FAIL
+    assert "source-unreadable" in check.reason
+    assert "the right to read it" in check.mend

@@ -38,6 +38,7 @@ class Bench:
             ca_file = "{self.folder / "ca.pem"}"
             [evidence]
             firmware_log = "{self.folder / "log"}"
+            ima_list = ""
             interval_min_s = 0.05
             [retry]
             base_s = 0.05
