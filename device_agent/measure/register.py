@@ -21,7 +21,7 @@ from attestation.logs.cel import (
     replay_cel,
     whole_records,
 )
-from attestation.pcr import PcrSelection
+from attestation.pcr import PcrSelection, extend
 from device_agent.errors import StateUnwritable, TpmRefused
 from device_agent.measure.log_file import AgentLogFile
 from device_agent.ports import Tpm
@@ -85,6 +85,7 @@ class MeasuredRegister:
         self._report = watch.report
         self._most = most
         self._banks: tuple[HashAlgorithm, ...] = ()
+        self._held: Values = {}
         self._content = bytearray()
         self._count = 0
         self._sure = False
@@ -103,16 +104,17 @@ class MeasuredRegister:
         return bytes(self._content)
 
     def synchronise(self) -> None:
-        """Make sure that the log leads to what the PCR holds; once, and after each TPM error.
+        """Make sure that the log leads to what the PCR holds, or say that it does not.
 
-        The log may be one record ahead of the PCR (we fell between writing and extending): that
-        record is extended now. If nothing we kept explains the PCR we say so and go on: the
-        verifier will refuse the device until it is restarted.
+        The PCR may have moved without us: a TPM that lost its state over sleep begins at zeros, and
+        so does the log then. The log may be one record ahead of the PCR (we fell between writing
+        and extending): that record is extended now. If nothing we kept explains the PCR we say so
+        once and go on: the verifier will refuse the device until it is restarted.
 
         Raises:
             TpmError: If the TPM fails, or has no bank that we can extend.
         """
-        if self._sure:
+        if self._sure and self._values() == self._held:
             return
         held = self._read()
         kept = (bytes(self._content), *self._file.kept())
@@ -121,6 +123,7 @@ class MeasuredRegister:
             chosen = self._explaining(held, kept)
         self._take(chosen)
         self._write_whole()
+        self._held = self._values()
         self._sure = True
 
     def _read(self) -> Values:
@@ -128,6 +131,9 @@ class MeasuredRegister:
         self._banks = tuple(bank for bank in HashAlgorithm if bank.label in labels)
         if not self._banks:
             raise TpmRefused("the TPM has no PCR bank that we can extend; allocate SHA-256")
+        return self._values()
+
+    def _values(self) -> Values:
         selections = [PcrSelection(bank=bank, indices=(self._pcr,)) for bank in self._banks]
         values = self._tpm.read_pcrs(selections)
         return {bank: values[bank][self._pcr] for bank in self._banks}
@@ -213,6 +219,7 @@ class MeasuredRegister:
         self._sure = False
         self._write(record)
         self._extend(content)
+        self._held = {bank: extend(bank, self._held[bank], digests[bank]) for bank in self._banks}
         self.files.apply(measured)
         self._sure = True
 

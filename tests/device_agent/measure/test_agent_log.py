@@ -332,6 +332,33 @@ def test_foreign_extend_is_said_loudly_and_the_log_goes_on(scene: Scene) -> None
     assert "no log of ours explains" in scene.told[0]
 
 
+def test_daemon_that_lives_through_a_reset_of_the_tpm_begins_a_new_log(scene: Scene) -> None:
+    agent = scene.daemon()
+    (scene.root / "agent.py").write_bytes(b"before")
+    agent.read()
+    (scene.root / "agent.py").write_bytes(b"after")
+    agent.read()
+    scene.tpm.reboot()  # hibernation, or a TPM that lost its state over sleep
+
+    files = scene.files(agent.read())
+
+    assert files.present["agent.py"].digest.hex() == soft_agent.sha256(b"after")
+    assert files.past == {}
+    assert scene.told == []
+
+
+def test_foreign_extend_under_a_living_daemon_is_said_once(scene: Scene) -> None:
+    agent = scene.daemon()
+    before = agent.read()
+    scene.tpm.extend(SHA256, 13, bytes(32))
+
+    assert agent.read() == before
+    (scene.root / "agent.py").write_bytes(b"new")
+    assert scene.kinds(agent.read())[-1] == (RecordKind.FILE, "agent.py")
+    assert len(scene.told) == 1
+    assert "no log of ours explains" in scene.told[0]
+
+
 def test_lost_log_is_said_loudly(scene: Scene) -> None:
     scene.daemon().read()
     AgentLogFile(scene.state, scene.boot_id).path.unlink()
