@@ -97,6 +97,7 @@ def test_attributes_are_hashed_as_a_set_and_either_digest_fits() -> None:
         (tagged(b"content")[:-1], "another length"),
         (b"verity:" + tagged(b"content"), "another algorithm"),
     ],
+    ids=["none", "sha512", "sha1", "short", "verity"],
 )
 def test_digest_that_the_message_is_not_for_is_told(written: bytes, words: str) -> None:
     with pytest.raises(SignatureInvalid, match=words) as refused:
