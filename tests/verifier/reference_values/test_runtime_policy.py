@@ -83,8 +83,30 @@ def test_n37_patterns_match_whole_paths_only(pattern: str) -> None:
     assert [path for path in no if patterns.matches(path)] == []
 
 
-def test_n37_pattern_never_matches_a_path_that_steps_back() -> None:
-    assert not PathPatterns(["/var/**"]).matches(b"/var/../usr/bin/evil")
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("/var/**", b"/var/../usr/bin/evil"),
+        ("/var/**", b"/var/a/../../usr/bin/evil"),
+        ("/var/**", b"/var/a/b/.."),
+        ("/var/**", b"/var/.."),
+        ("/var/*", b"/var/.."),
+        ("/var/??", b"/var/.."),
+        ("/var/a/*", b"/var/a/.."),
+        ("/var/*/x", b"/var/../x"),
+        ("/var/??/x", b"/var/../x"),
+    ],
+)
+def test_n37_pattern_never_matches_a_path_that_steps_back(pattern: str, path: bytes) -> None:
+    patterns = PathPatterns([pattern])
+
+    assert not patterns.matches(path)
+    assert patterns.matches(path.replace(b"..", b"xy"))
+
+
+@pytest.mark.parametrize("path", [b"/var/..x", b"/var/x..", b"/var/...", b"/var/a..b/c"])
+def test_n37_dots_within_a_name_step_nowhere(path: bytes) -> None:
+    assert PathPatterns(["/var/**"]).matches(path)
 
 
 @pytest.mark.parametrize(
