@@ -97,9 +97,9 @@ def test_more_signatures_than_one_evidence_may_cost_are_judged_as_none() -> None
     stranger = ec.generate_private_key(ec.SECP256R1())
     made = file_signature(stranger, b"tool")
     surplus = 3
+    court.kernel.measure(b"/opt/unsigned", b"x")
     for number in range(MAX_SIGNATURES + surplus):
         court.kernel.measure_signed(b"/opt/%d" % number, b"tool", made)
-    court.kernel.measure(b"/opt/unsigned", b"x")
     evidence = replace(court.evidence(), ima_list=ImaPart(offset=0, content=court.kernel.list()))
 
     result = court.judge(evidence)
