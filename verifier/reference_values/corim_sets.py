@@ -17,7 +17,7 @@ from attestation.wire.comid import Comid
 from attestation.wire.comid import ReferenceValues as Values
 from attestation.wire.corim import Corim, SignedCorim, Validity, read_payload
 from attestation.wire.cose import CoseKey, verify_sign1
-from verifier.reference_values.model import CorimTag, ReferenceSet
+from verifier.reference_values.model import ManifestTag, ReferenceSet
 
 _STRUCTURE: Final = "CoRIM"
 _MAX_SIGNER_CHARS: Final = 16 * 1024
@@ -177,7 +177,7 @@ def _set(
         valid_from=corim.validity.not_before,
         valid_until=corim.validity.not_after,
         to_review=frozenset() if signer else measured,
-        corim=CorimTag(signer=who, tag=comid.id, version=comid.version),
+        manifest=ManifestTag(signer=who, tag=comid.id, version=comid.version),
     )
 
 

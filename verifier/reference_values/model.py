@@ -32,13 +32,13 @@ PcrKey = tuple[HashAlgorithm, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CorimTag:
-    """The tag of a CoRIM that a set was made of.
+class ManifestTag:
+    """The tag of a maker's CoRIM or RIM that a set was made of.
 
     Attributes:
         signer: Whose signature it bore, by the name under which they are trusted; empty if nobody
             signed it.
-        tag: The CoMID's tag id.
+        tag: The tag's id: a CoMID's, or a SWID tag's.
         version: Its tag version.
     """
 
@@ -66,7 +66,7 @@ class ReferenceSet:
         to_review: PCRs whose values were learnt and that nobody has looked at yet.
         labels: What the events are, for people: by (PCR, digest), one line each. Compared with
             nothing.
-        corim: The CoRIM's tag that it was made of; None if it came otherwise.
+        manifest: The tag of the CoRIM or RIM that it was made of; None if it came otherwise.
 
     Raises:
         MalformedInput: If the set is empty, a PCR index or digest size is impossible, or it ends
@@ -86,7 +86,7 @@ class ReferenceSet:
     reviewed_at: datetime | None = None
     to_review: frozenset[int] = frozenset()
     labels: Mapping[tuple[int, bytes], str] = field(default_factory=dict)
-    corim: CorimTag | None = None
+    manifest: ManifestTag | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not any(self.pcrs.values()):

@@ -35,6 +35,7 @@ _EVENT_LOG_SUFFIX: Final = ".rimel"
 _NOT_WHOLE: Final = ("patch", "supplemental", "corpus")
 _MAX_TEXT_CHARS: Final = 128
 _MAX_SIZE_DIGITS: Final = 12
+_MOST_VERSION_DIGITS: Final = 9
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 
 
@@ -96,6 +97,13 @@ class BaseRim:
     def platform(self) -> str:
         """Manufacturer and model: what the set is named by."""
         return f"{self.manufacturer} {self.model}"
+
+    @property
+    def tag_number(self) -> int:
+        """The tag's version as a number (ISO/IEC 19770-2: a whole one); 0 if it is none."""
+        text = self.tag_version
+        whole = text.isascii() and text.isdecimal() and len(text) <= _MOST_VERSION_DIGITS
+        return int(text) if whole else 0
 
     def describe(self) -> str:
         """Return one line for people."""

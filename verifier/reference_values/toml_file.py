@@ -13,7 +13,7 @@ Layout::
     reviewed_at = 2026-03-01T13:00:00Z
     to_review = [4, 5]                     # PCRs that nobody has looked at yet
 
-    [corim]                                # of a set made of a CoRIM
+    [manifest]                             # of a set made of a CoRIM or RIM
     signer = "acme"                        # as trusted here; empty if nobody signed it
     tag = "edge-fw"
     version = 3
@@ -37,7 +37,7 @@ from typing import Final
 from attestation.algorithms import HashAlgorithm, hash_by_label
 from attestation.errors import InputError, LimitExceeded, MalformedInput
 from attestation.refusals import RefusalCode
-from verifier.reference_values.model import CorimTag, ReferenceSet
+from verifier.reference_values.model import ManifestTag, ReferenceSet
 from verifier.reference_values.toml_lines import line_of
 
 MAX_REFERENCE_BYTES: Final = 8 * 1024 * 1024
@@ -50,9 +50,9 @@ _TIMES: Final = ("valid_from", "valid_until", "accepted_until", "reviewed_at")
 _TOP: Final = (
     *("name", "version", "created", "description"),
     *_TIMES,
-    *("reviewed_by", "to_review", "corim", "pcrs", "events"),
+    *("reviewed_by", "to_review", "manifest", "pcrs", "events"),
 )
-_CORIM: Final = ("signer", "tag", "version")
+_MANIFEST: Final = ("signer", "tag", "version")
 
 
 class _Fault(ValueError):
@@ -89,9 +89,9 @@ def dump_reference_set(reference: ReferenceSet) -> str:
         lines.append(f"reviewed_by = {_quoted(reference.reviewed_by)}")
     if reference.to_review:
         lines.append(f"to_review = {sorted(reference.to_review)}")
-    if reference.corim is not None:
-        tag = reference.corim
-        lines += ["", "[corim]", f"signer = {_quoted(tag.signer)}", f"tag = {_quoted(tag.tag)}"]
+    if reference.manifest is not None:
+        tag = reference.manifest
+        lines += ["", "[manifest]", f"signer = {_quoted(tag.signer)}", f"tag = {_quoted(tag.tag)}"]
         lines.append(f"version = {tag.version}")
     for bank in sorted(reference.pcrs):
         lines += ["", f"[pcrs.{bank.label}]"]
@@ -164,22 +164,22 @@ def _reference_set(table: Mapping[str, object]) -> ReferenceSet:
         reviewed_at=_moment(table, "reviewed_at"),
         to_review=_to_review(table.get("to_review", [])),
         labels=labels,
-        corim=_corim(_table(table, "corim", "")) if "corim" in table else None,
+        manifest=_manifest(_table(table, "manifest", "")) if "manifest" in table else None,
     )
 
 
-def _corim(table: Mapping[str, object]) -> CorimTag:
+def _manifest(table: Mapping[str, object]) -> ManifestTag:
     for key in table:
-        if key not in _CORIM:
-            raise _Fault("corim", key, f"unknown key; known are {', '.join(_CORIM)}")
-    signer, tag, version = (table.get(key) for key in _CORIM)
+        if key not in _MANIFEST:
+            raise _Fault("manifest", key, f"unknown key; known are {', '.join(_MANIFEST)}")
+    signer, tag, version = (table.get(key) for key in _MANIFEST)
     if not isinstance(signer, str):
-        raise _Fault("corim", "signer", "wanted a text")
+        raise _Fault("manifest", "signer", "wanted a text")
     if not isinstance(tag, str) or not tag:
-        raise _Fault("corim", "tag", "wanted a text that is not empty")
+        raise _Fault("manifest", "tag", "wanted a text that is not empty")
     if type(version) is not int or version < 0:
-        raise _Fault("corim", "version", "wanted a number from 0")
-    return CorimTag(signer=signer, tag=tag, version=version)
+        raise _Fault("manifest", "version", "wanted a number from 0")
+    return ManifestTag(signer=signer, tag=tag, version=version)
 
 
 def _pcrs(banks: Mapping[str, object]) -> dict[HashAlgorithm, dict[int, frozenset[bytes]]]:

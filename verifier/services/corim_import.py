@@ -12,9 +12,10 @@ from attestation.wire.corim import SignedCorim, open_corim
 from verifier.errors import RequestRefused
 from verifier.ports import DocumentKind, Store
 from verifier.reference_values.corim_sets import Signer, load_signer, open_signed, sets_of
-from verifier.reference_values.model import CorimTag, ReferenceSet
+from verifier.reference_values.model import ReferenceSet
 from verifier.services.reference_documents import ReferenceDocuments
 from verifier.services.reference_values import ReferenceValues
+from verifier.services.succession import require_heir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,38 +102,13 @@ class CorimImport:
                     "leave out --name",
                 )
             sets = (replace(sets[0], name=terms.name),)
+        present = self._values.names()
         for one in sets:
-            self._require_heir(one, named=bool(terms.name))
+            require_heir(one, present, named=bool(terms.name))
         return ReadCorim(
             sets=tuple(self._values.as_next(one) for one in sets),
             signer=signer.name if signer is not None else "",
             notices=corim.notices,
-        )
-
-    def _require_heir(self, chosen: ReferenceSet, *, named: bool) -> None:
-        """Refuse to replace what a CoRIM must not: a signer speaks for its own sets, forwards."""
-        older = self._values.newest(chosen.name)
-        if older is None or chosen.corim is None:
-            return
-        signer, whose = chosen.corim.signer, older.corim.signer if older.corim is not None else None
-        if signer != whose and not named:
-            owner = "not made of a CoRIM" if whose is None else f"of signer {whose!r}"
-            raise RequestRefused(
-                RefusalCode.CONFLICT,
-                f"{chosen.name!r} is {owner}, this one of {signer!r}. If it shall be replaced, "
-                "say so with --name",
-            )
-        for tag in (one.corim for one in self._values.names() if one.name == chosen.name):
-            if tag is not None and tag.tag == chosen.corim.tag:
-                _require_not_older(chosen.corim, tag)
-
-
-def _require_not_older(new: CorimTag, known: CorimTag) -> None:
-    if new.version < known.version:
-        raise RequestRefused(
-            RefusalCode.CONFLICT,
-            f"it holds version {new.version} of tag {new.tag!r}, and version {known.version} is "
-            "here already. If the maker's step back is meant, remove the set first",
         )
 
 

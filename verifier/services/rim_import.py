@@ -12,13 +12,14 @@ from attestation.refusals import RefusalCode
 from verifier.appraisal.policy import AppraisalPolicy
 from verifier.errors import RequestRefused
 from verifier.ports import Store
-from verifier.reference_values.model import ReferenceSet
+from verifier.reference_values.model import ManifestTag, ReferenceSet
 from verifier.reference_values.rim import match_support, read_base_rim
 from verifier.reference_values.rim_signature import open_signed_tag
 from verifier.services.corim_import import signers_of
 from verifier.services.log_sets import set_of_log
 from verifier.services.reference_documents import ReferenceDocuments
 from verifier.services.reference_values import ReferenceValues
+from verifier.services.succession import require_heir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,9 @@ class RimImport:
                 the policy's PCRs.
             VerificationError: ``rim-signer-unknown``, ``rim-support-mismatch``, or the event log
                 contradicts itself.
-            RequestRefused: If it makes several sets of which only one could bear the name.
+            RequestRefused: If it makes several sets of which only one could bear the name, or would
+                replace a newer version of its tag, or without being named a set that is not this
+                signer's.
         """
         if any(len(content) > MAX_FIRMWARE_LOG_BYTES for content in support.values()):
             raise LimitExceeded(
@@ -95,7 +98,10 @@ class RimImport:
             chosen = name or (rim.platform if len(logs) == 1 else f"{rim.platform} {file.path}")
             learnt = set_of_log(content, chosen, at, self._policy, self._values.newest(chosen))
             words = f"{rim.describe()}, support RIM {file.path}, signed by {who.name}"
-            sets.append(replace(learnt, description=words, to_review=frozenset()))
+            made = ManifestTag(signer=who.name, tag=rim.tag_id, version=rim.tag_number)
+            known = replace(learnt, description=words, to_review=frozenset(), manifest=made)
+            require_heir(known, self._values.names(), named=bool(name))
+            sets.append(known)
         unused = tuple(
             f"{file.path} is as signed, but no event log, and is not used"
             for file, _ in matched

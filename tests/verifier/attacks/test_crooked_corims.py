@@ -90,7 +90,7 @@ def test_signer_cannot_speak_for_a_set_of_another_signer(desk: Desk) -> None:
     error = desk.refused(maker_corim(ROGUE, B))
 
     assert error.code is RefusalCode.CONFLICT
-    assert "'ACME RoadRunner' is of signer 'acme', this one of 'rogue'" in error.reason
+    assert "'ACME RoadRunner/1' is of signer 'acme', this one of 'rogue'" in error.reason
 
 
 def test_signer_cannot_take_the_name_of_a_set_that_an_operator_made(desk: Desk) -> None:
@@ -109,8 +109,8 @@ def test_operator_may_give_a_name_to_another_signer(desk: Desk) -> None:
     (taken,) = desk.take(maker_corim(ROGUE, B), CorimTerms(name="ACME RoadRunner"))
 
     assert taken.version == 2
-    assert taken.corim is not None
-    assert taken.corim.signer == "rogue"
+    assert taken.manifest is not None
+    assert taken.manifest.signer == "rogue"
 
 
 @pytest.mark.parametrize("terms", [TERMS, CorimTerms(name="ACME RoadRunner")])
@@ -137,17 +137,17 @@ def test_older_version_of_a_tag_does_not_come_back_behind_another_tag(desk: Desk
 
 def test_who_signed_a_set_outlives_review_and_file(desk: Desk) -> None:
     (taken,) = desk.take(maker_corim(ACME, A))
-    assert taken.corim is not None
-    assert (taken.corim.signer, taken.corim.tag, taken.corim.version) == (
+    assert taken.manifest is not None
+    assert (taken.manifest.signer, taken.manifest.tag, taken.manifest.version) == (
         "acme",
         "roadrunner-fw",
         3,
     )
     assert load_reference_set(dump_reference_set(taken), "file") == taken
-    nobody = replace(taken, corim=replace(taken.corim, signer=""))
+    nobody = replace(taken, manifest=replace(taken.manifest, signer=""))
     assert load_reference_set(dump_reference_set(nobody), "file") == nobody
 
-    assert desk.values.review(taken.name, "somebody", AT).corim == taken.corim
+    assert desk.values.review(taken.name, "somebody", AT).manifest == taken.manifest
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_who_signed_a_set_outlives_review_and_file(desk: Desk) -> None:
         ('signer = "s"\ntag = "t"\nversion = 0\nmore = 1', 10),
     ],
 )
-def test_mistake_in_the_corim_table_is_named_with_its_line(written: str, line: int) -> None:
+def test_mistake_in_the_manifest_table_is_named_with_its_line(written: str, line: int) -> None:
     head = 'name = "a"\nversion = 1\ncreated = 2026-03-01T12:00:00Z\n[pcrs.sha256]\n'
-    text = f'{head}0 = ["{A.hex()}"]\n[corim]\n{written}\n'
+    text = f'{head}0 = ["{A.hex()}"]\n[manifest]\n{written}\n'
 
     with pytest.raises(AttestationError, match=f"line {line}"):
         load_reference_set(text, "file")

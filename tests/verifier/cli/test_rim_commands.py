@@ -165,3 +165,24 @@ def test_dry_run_reads_a_rim(run: Run, folder: Path) -> None:
     assert code == 0, complaint
     assert "0 devices" in told
     assert listed(run) == {}
+
+
+def test_rim_replaces_no_set_of_another_signer_and_none_by_an_older_tag(
+    run: Run, folder: Path
+) -> None:
+    for name in ("acme", "other"):
+        run("reference-values", "signer", "add", name, folder / f"{name}.pem")
+    assert bring(run, folder)[0] == 0
+
+    box = folder / "box.swidtag"
+    box.write_bytes(press(OTHER, tag(file(LOG))))
+    code, _, complaint = bring(run, folder)
+    assert code != 0
+    assert complaint.startswith("verifier: conflict: 'ACME RoadRunner/1' is of signer 'acme'")
+    older = tag(file(LOG), tagVersion="1")
+    box.write_bytes(press(KEY, older))
+    code, _, complaint = bring(run, folder, "--name", "ACME RoadRunner")
+    assert code != 0
+    assert complaint.startswith("verifier: conflict: it holds version 1 of tag 'acme-rr-1'")
+
+    assert list(listed(run)) == ["ACME RoadRunner/1"]
