@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from attestation.errors import LimitExceeded
-from attestation.limits import MAX_FIRMWARE_LOG_BYTES
 from attestation.refusals import RefusalCode
 from verifier.appraisal.policy import AppraisalPolicy
 from verifier.errors import RequestRefused
@@ -64,7 +62,8 @@ class RimImport:
 
         Args:
             raw: The base RIM: a signed SWID tag.
-            support: The support files by the names that the operator knows them by.
+            support: The support files by the names that the operator knows them by; the caller
+                bounds them.
             at: Now (aware).
             signer: (name, PEM text) of whoever must have signed it; None for any trusted signer.
             name: The set's name, where the RIM makes only one; empty for maker and model.
@@ -78,12 +77,6 @@ class RimImport:
                 replace a newer version of its tag, or without being named a set that is not this
                 signer's.
         """
-        if any(len(content) > MAX_FIRMWARE_LOG_BYTES for content in support.values()):
-            raise LimitExceeded(
-                RefusalCode.TOO_LARGE,
-                f"a support file has at most {MAX_FIRMWARE_LOG_BYTES} bytes",
-                structure="support RIM",
-            )
         tag, who = open_signed_tag(raw, signers_of(self._documents, signer, at))
         rim = read_base_rim(tag)
         matched = match_support(rim, support)

@@ -280,9 +280,24 @@ def test_hostile_or_broken_xml(bend: Callable[[str], bytes], reason: str) -> Non
 
 
 def test_encoding_that_hides_a_document_type_is_not_followed() -> None:
-    hidden = '<?xml version="1.0" encoding="UTF-7"?>+ADw-!DOCTYPE x+AD4-<SoftwareIdentity/>'
+    text = template(sign=" ").replace("UTF-8", "UTF-7")
+    hidden = text.replace(
+        "<SoftwareIdentity", "+ADw-!DOCTYPE SoftwareIdentity+AD4-<SoftwareIdentity"
+    )
 
-    assert refused(hidden.encode()).code is RefusalCode.RIM_MALFORMED
+    assert "not well-formed" in refused(hidden.encode()).reason
+
+
+@pytest.mark.parametrize(
+    ("where", "more"),
+    [
+        ("</SignedInfo>", "</SignedInfo><SignedInfo/>"),
+        ("</SignatureValue>", "</SignatureValue><SignatureValue>AAAA</SignatureValue>"),
+        ("</SignatureValue>", "</SignatureValue><Note/>"),
+    ],
+)
+def test_signature_with_more_than_the_schema_has(good: bytes, where: str, more: str) -> None:
+    assert refused(changed(good, where, more)).code is RefusalCode.RIM_SIGNER_UNKNOWN
 
 
 def test_size_and_depth_are_bounded() -> None:
