@@ -7,6 +7,7 @@ by device, rather than guessed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -174,6 +175,8 @@ class DryRun:
                 raise NotJudged(
                     f"its last evidence proves nothing: step {number} ({step}) {verdict}: {detail}"
                 )
+        if hashlib.sha256(message).digest() != newest.evidence_sha256:
+            raise NotJudged("it has sent other evidence meanwhile; run this again")
         evidence = decode_evidence(message)
         log = evidence.firmware_log
         if log is not None and log.content is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from attestation.evidence import Evidence
@@ -21,7 +22,7 @@ def proven_evidence(store: DeviceReader, device: str) -> Evidence:
     Raises:
         MalformedInput: If the text is no device id.
         NotFound: If the device is not enrolled or has sent no evidence.
-        RequestRefused: If its last evidence was not proven.
+        RequestRefused: If its last evidence was not proven, or another one came meanwhile.
         Unavailable: If the store cannot be read.
     """
     known = store.device(device_id(device))
@@ -37,4 +38,8 @@ def proven_evidence(store: DeviceReader, device: str) -> Evidence:
                 f"nothing can be learnt from the last evidence of {device}: "
                 f"step {number} ({step}) {verdict}: {detail}",
             )
+    if hashlib.sha256(message).digest() != newest.evidence_sha256:
+        raise RequestRefused(
+            RefusalCode.CONFLICT, f"device {device} has sent other evidence meanwhile; try again"
+        )
     return decode_evidence(message)
