@@ -291,7 +291,7 @@ def _components(aibom: AiBom, rules: AgentRules) -> Iterator[Finding]:
 def _denies(entry: str, one: ListedComponent) -> bool:
     if entry.startswith("sha256:"):
         return entry.removeprefix("sha256:").lower() in {digest.hex() for digest in one.digests}
-    versions = one.purl.startswith((f"{entry}@", f"{entry}?"))
+    versions = one.purl.startswith((f"{entry}@", f"{entry}?", f"{entry}#"))
     return entry == one.ref or (bool(one.purl) and (entry == one.purl or versions))
 
 

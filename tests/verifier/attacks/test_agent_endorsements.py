@@ -74,6 +74,20 @@ def test_denied_component_is_refused_by_its_reference(court: AgentCourt, entry: 
     assert "pkg:pypi/numpy@2.1.0" in told or "ref-models/tiny.onnx" in told
 
 
+def test_subpath_of_a_denied_package_does_not_hide_it(court: AgentCourt) -> None:
+    document = soft_agent.aibom()
+    listed = next(
+        one for one in document["components"] if one.get("purl") == "pkg:pypi/numpy@2.1.0"
+    )
+    listed["purl"] += "#numpy/core"
+    court.document = soft_agent.text(document)
+    court.endorsement = court.provider.endorse(court.document)
+    court.install()
+    court.policy = policy('deny = ["pkg:pypi/numpy@2.1.0"]')
+
+    assert_refused(court.verdict(), "agent-component-denied", step=5)
+
+
 def test_deny_entry_for_another_package_denies_nothing(court: AgentCourt) -> None:
     court.install()
     court.policy = policy('deny = ["pkg:pypi/nump", "pkg:pypi/numpy@2.1.1"]')
