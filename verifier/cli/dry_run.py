@@ -103,6 +103,8 @@ def reference_values_dry_run(
     support: Support = None,
     signer: Annotated[Path | None, typer.Option(help="CoRIM, RIM: as in import.")] = None,
     unsigned: Annotated[bool, typer.Option(help="CoRIM: as in import.")] = False,
+    profile: Annotated[list[str] | None, typer.Option(help="CoRIM: as in import.")] = None,
+    name: Annotated[str, typer.Option(help="CoRIM, RIM: as in import.")] = "",
     everyone: All = False,
     as_json: Json = False,
 ) -> None:
@@ -119,9 +121,11 @@ def reference_values_dry_run(
         content = read_bounded(file, 8 * 1024 * 1024)
         pinned = (str(signer), read_text(signer)) if signer is not None else None
         if is_rim(content):
-            chosen = read_rim(content, support, scene.at, signer=pinned).sets
+            chosen = read_rim(content, support, scene.at, signer=pinned, name=name).sets
         elif is_corim(content):
-            terms = CorimTerms(signer=pinned, unsigned=unsigned)
+            terms = CorimTerms(
+                signer=pinned, unsigned=unsigned, profiles=frozenset(profile or ()), name=name
+            )
             chosen = CorimImport(scene.store, scene.values).read(content, terms, scene.at).sets
         else:
             chosen = (load_reference_set(read_text(file), str(file)),)

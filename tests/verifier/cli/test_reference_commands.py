@@ -347,6 +347,16 @@ class TestDryRun:
         assert run("reference-values", "dry-run", file)[0] == 2
         code, rows = self.outcome(run, "reference-values", "dry-run", file, "--unsigned")
         assert (code, rows["sn-0001"]["change"]) == (0, "same")
+        profile = "https://acme.example/profile"
+        file.write_bytes(maker_corim(more={3: Tagged(32, profile)}))
+        refused = run("reference-values", "dry-run", file, "--unsigned")
+        assert (refused[0], "has the profile" in refused[2]) == (2, True)
+        named = ("--unsigned", "--profile", profile)
+        assert run("reference-values", "dry-run", file, *named)[0] == 0
+        run("reference-values", "learn", "--device", "sn-0001", "--name", "ACME RoadRunner")
+        assert "conflict" in run("reference-values", "dry-run", file, *named)[2]
+        named = (*named, "--name", "ACME RoadRunner")
+        assert run("reference-values", "dry-run", file, *named)[0] in {0, 1}
 
     def test_policy_that_is_stricter(self, run: Run, tmp_path: Path) -> None:
         packaged = json.loads(run("policy", "show", "--json")[1])["id"]
