@@ -80,6 +80,7 @@ def test_subpath_of_a_denied_package_does_not_hide_it(court: AgentCourt) -> None
         one for one in document["components"] if one.get("purl") == "pkg:pypi/numpy@2.1.0"
     )
     listed["purl"] += "#numpy/core"
+    listed["bom-ref"] = "numpy"
     court.document = soft_agent.text(document)
     court.endorsement = court.provider.endorse(court.document)
     court.install()
