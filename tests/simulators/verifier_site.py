@@ -8,7 +8,7 @@ import http.client
 import json
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -239,6 +239,7 @@ class SiteDevice:
     log_known: bool = False
     kernel: ImaKernel | None = None
     ima_next: int = 0
+    agent_log: Callable[[], bytes | None] | None = None
     _client: Client | None = None
 
     def __post_init__(self) -> None:
@@ -282,12 +283,14 @@ class SiteDevice:
     def evidence(self, challenge: Mapping[str, Any], **claims: str) -> bytes:
         nonce = decode_nonce(challenge)
         selections = parse_selection(challenge["pcr_selection"])
+        agent_log = self.agent_log() if self.agent_log is not None else None
         parts = encode_parts(
             self.tpm.read_pcrs(selections),
             self.log,
             self.log_known,
             {"kernel": "6.1", **claims},
             ima_list=self._ima_list(),
+            agent_log=agent_log,
         )
         quote = self.tpm.quote(selections, qualifying_data(nonce, parts.digests))
         return encode_evidence(nonce, quote, parts)
