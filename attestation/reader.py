@@ -7,6 +7,7 @@ what remains before anything is allocated; ``end()`` refuses trailing bytes.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from struct import Struct
 from typing import Any, Final
 
@@ -94,6 +95,30 @@ class Reader:
             raise self._truncated(layout.size, field)
         self.offset = stop
         return layout.unpack_from(self._data, start)
+
+    def records(self, layout: Struct) -> Iterator[tuple[tuple[Any, ...], bytes]]:
+        """Read records whose last fixed field is the size of the content that follows, as they fit.
+
+        Stops before the first record that does not fit, or at the end, and never fails:
+        :attr:`offset` stands behind the last record that was yielded, so that whoever reads on
+        there field by field can tell what is wrong. The reader must not be moved in between.
+
+        Args:
+            layout: The fixed fields, their last an unsigned number.
+
+        Yields:
+            The fixed fields and the content.
+        """
+        data, end, head, read = self._data, self._end, layout.size, layout.unpack_from
+        begin = self.offset + head
+        while begin <= end:
+            fields = read(data, begin - head)
+            stop = begin + fields[-1]
+            if stop > end:
+                return
+            self.offset = stop
+            yield fields, data[begin:stop]
+            begin = stop + head
 
     def u8(self, field: str = "u8") -> int:
         """Read one byte as a number. Raises MalformedInput when truncated."""

@@ -20,17 +20,21 @@ where no real log needs the latitude (each was measured over every log in ``test
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from functools import partial
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 from attestation.algorithms import DIGEST_SIZES, HashAlgorithm
 from attestation.errors import InputError, LimitExceeded, MalformedInput
 from attestation.limits import MAX_FIRMWARE_LOG_BYTES, MAX_FIRMWARE_LOG_EVENTS, MAX_LOG_BANKS
 from attestation.logs.event_types import EventType
 from attestation.pcr import PCR_COUNT
-from attestation.reader import LE_U32, Reader, Struct
+from attestation.reader import LE_U32, Reader, Struct, pack
 from attestation.refusals import RefusalCode
+
+_Digests = tuple[tuple[int, bytes], ...]
 
 _STRUCTURE: Final = "firmware log"
 _SHA1_HEADER: Final = Struct("<II20sI")
@@ -68,6 +72,12 @@ class UnverifiedEvent(NamedTuple):
     type: int
     digests: tuple[tuple[int, bytes], ...]
     event: bytes
+
+
+_EVENT: Final[Callable[[tuple[Any, ...]], UnverifiedEvent]] = partial(
+    tuple.__new__, UnverifiedEvent
+)
+"""As ``UnverifiedEvent._make``, for fields of the right number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,38 +134,26 @@ def parse_firmware_log(content: bytes) -> UnverifiedLog:
 
 
 _COMPUTED: Final = frozenset(int(algorithm) for algorithm in HashAlgorithm)
-_EventReader = Callable[[Reader, int], UnverifiedEvent]
 
 
 def _read_log(reader: Reader, events: list[UnverifiedEvent]) -> UnverifiedLog:
     """Fill ``events``; an error belongs to the event that would have come next."""
     if not reader.remaining:
         raise _malformed(reader, "the log is empty, wanted at least one event")
-    event = _read_sha1_event(reader, 0)
-    crypto_agile = event.type == _NO_ACTION and event.event.startswith(_SPEC_ID_AGILE)
-    sizes = {_SHA1: HashAlgorithm.SHA1.size}
-    read_event: _EventReader = _read_sha1_event
-    if crypto_agile:
-        sizes = _parse_spec_id(event.event)
-        read_event = _agile_event_reader(sizes)
+    first = _read_sha1_event(reader, 0)
+    crypto_agile = first.type == _NO_ACTION and first.event.startswith(_SPEC_ID_AGILE)
+    sizes = _parse_spec_id(first.event) if crypto_agile else {_SHA1: HashAlgorithm.SHA1.size}
+    rest = _agile_events(reader, sizes) if crypto_agile else _sha1_events(reader)
     locality: int | None = None
-    pcr0_extended = False
-    end = reader.offset + reader.remaining
-    while True:
-        if event.type != _NO_ACTION:
-            if event.pcr == 0:
-                pcr0_extended = True
-        elif event.event.startswith(_LOCALITY_SIGNATURE):
-            if locality is not None or pcr0_extended:
+    for event in chain((first,), rest):
+        if event[2] == _NO_ACTION and event[4].startswith(_LOCALITY_SIGNATURE):
+            if locality is not None or any(map(_extends_pcr0, events)):
                 raise _malformed(
                     reader,
                     "StartupLocality may be stated once, before PCR 0 is extended; it comes "
                     + ("a second time" if locality is not None else "later"),
                 )
             locality = _startup_locality(reader, event)
-        events.append(event)
-        if reader.offset == end:
-            break
         if len(events) >= MAX_FIRMWARE_LOG_EVENTS:
             raise LimitExceeded(
                 RefusalCode.TOO_MANY,
@@ -163,7 +161,7 @@ def _read_log(reader: Reader, events: list[UnverifiedEvent]) -> UnverifiedLog:
                 structure=_STRUCTURE,
                 offset=reader.offset,
             )
-        event = read_event(reader, len(events))
+        events.append(event)
     return UnverifiedLog(
         banks=tuple(sizes),
         events=tuple(events),
@@ -175,6 +173,10 @@ def _read_log(reader: Reader, events: list[UnverifiedEvent]) -> UnverifiedLog:
             if alg_id not in _COMPUTED
         ),
     )
+
+
+def _extends_pcr0(event: UnverifiedEvent) -> bool:
+    return event.pcr == 0 and event.type != _NO_ACTION
 
 
 def _startup_locality(reader: Reader, event: UnverifiedEvent) -> int:
@@ -200,34 +202,50 @@ def _read_sha1_event(reader: Reader, number: int) -> UnverifiedEvent:
     return UnverifiedEvent(number, pcr, kind, ((_SHA1, digest),), content)
 
 
-def _agile_event_reader(sizes: dict[int, int]) -> _EventReader:
-    """Return the reader of TCG_PCR_EVENT2 for these banks (PFP 10.2.2).
+def _sha1_events(reader: Reader) -> Iterator[UnverifiedEvent]:
+    """Read TCG_PCR_EVENTs to the end."""
+    number = 0
+    while reader.remaining:
+        number += 1
+        yield _read_sha1_event(reader, number)
+
+
+def _agile_events(reader: Reader, sizes: dict[int, int]) -> Iterator[UnverifiedEvent]:
+    """Read TCG_PCR_EVENT2s of these banks to the end (PFP 10.2.2).
 
     An event that carries every bank in Specification ID order, as nearly all do, is read by one
-    precompiled layout; any other, and any fault, field by field.
+    precompiled layout: PCR, type, count with the first algorithm, then digests with the algorithms
+    between them, and size. Any other, and any fault, is read field by field.
     """
     banks = tuple(sizes)
-    count = len(banks)
-    layout = Struct("<III" + "".join(f"H{size}s" for size in sizes.values()) + "I")
+    layout = Struct("<II6s" + "s2s".join(map(str, sizes.values())) + "sI")
+    heads = (pack("<IH", len(banks), banks[0]), *(pack("<H", bank) for bank in banks[1:]))
+    alone = len(banks) == 1
+    bank, head = banks[0], heads[0]
+    number = 0
+    while reader.remaining:
+        for fields, content in reader.records(layout):
+            if alone:
+                usual = fields[2] == head
+                digests: _Digests = ((bank, fields[3]),)
+            else:
+                usual = fields[2:-1:2] == heads
+                digests = tuple(zip(banks, fields[3:-1:2]))  # noqa: B905 - one length by layout
+            if not usual or fields[0] >= PCR_COUNT:
+                reader.offset -= layout.size + len(content)
+                break
+            number += 1
+            yield _EVENT((number, fields[0], fields[1], digests, content))
+        if reader.remaining:
+            number += 1
+            yield _read_agile_event(reader, sizes, number)
 
-    def read_event(reader: Reader, number: int) -> UnverifiedEvent:
-        start = reader.offset
-        try:
-            fields = reader.unpack(layout)
-        except MalformedInput:
-            fields = ()  # fewer digests than banks, or cut off: read slowly, to tell which
-        if fields and fields[2] == count and fields[3:-1:2] == banks:
-            pcr, kind, size = fields[0], fields[1], fields[-1]
-            digests = tuple(zip(banks, fields[4:-1:2]))  # noqa: B905 - one length by layout
-        else:
-            reader.offset = start
-            pcr, kind, digests, size = _read_agile_header(reader, sizes)
-        if pcr >= PCR_COUNT:
-            _check_pcr(reader, pcr, kind)
-        content = reader.take(size, "event content")
-        return UnverifiedEvent(number, pcr, kind, digests, content)
 
-    return read_event
+def _read_agile_event(reader: Reader, sizes: dict[int, int], number: int) -> UnverifiedEvent:
+    pcr, kind, digests, size = _read_agile_header(reader, sizes)
+    if pcr >= PCR_COUNT:
+        _check_pcr(reader, pcr, kind)
+    return UnverifiedEvent(number, pcr, kind, digests, reader.take(size, "event content"))
 
 
 def _read_agile_header(
