@@ -82,7 +82,7 @@ def derive_boot_facts(log: ReplayedLog, bank: HashAlgorithm, proven: Collection[
         ``troubles``, what is not told is named in ``not_covered``.
     """
     covered = log.covered.get(bank, _NO_COVER).intersection(proven)
-    draft = Draft(bank=bank)
+    draft = Draft(bank=bank, contents=log.contents.get(bank, {}))
     readers = {pcr: reader for pcr, reader in _READERS.items() if pcr in covered}
     alg_id = int(bank)
     for event in log.events:

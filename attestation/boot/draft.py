@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
 
 from attestation.algorithms import HashAlgorithm
 from attestation.boot.facts import (
@@ -21,6 +24,9 @@ from attestation.logs.event_types import event_type_name
 from attestation.logs.replay import MeasuredEvent
 from attestation.refusals import RefusalCode
 
+_PROOF: Final[Callable[[tuple[int, int]], Proof]] = partial(tuple.__new__, Proof)
+"""As ``Proof._make``, for PCR and event number: a fact has one, and a log has a hundred facts."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Draft:
@@ -28,6 +34,8 @@ class Draft:
 
     Attributes:
         bank: The bank whose digests count.
+        contents: How the contents of events were measured, by event number, as far as that was
+            asked before.
         hasher: Its hash.
         separated: PCRs whose separator has been read.
         seen: Contents of the variables read so far, by PCR-independent vendor and name.
@@ -36,6 +44,7 @@ class Draft:
     """
 
     bank: HashAlgorithm
+    contents: Mapping[int, str | None]
     hasher: Hasher = field(init=False)
     separated: set[int] = field(default_factory=set)
     seen: dict[tuple[bytes, str], bytes] = field(default_factory=dict)
@@ -72,7 +81,11 @@ class Draft:
 
         A quirk that had to be tolerated is noted; content that was not measured is a trouble.
         """
-        how = how_measured(event.type, event.event, digest, self.hasher)
+        number, _, kind, _, content = event
+        if number in self.contents:
+            how = self.contents[number]
+        else:
+            how = how_measured(kind, content, digest, self.hasher)
         if how is None:
             self.trouble(
                 event,
@@ -104,4 +117,4 @@ class Draft:
 
 def proof(event: MeasuredEvent) -> tuple[Proof]:
     """Return the event as the one proof of a fact."""
-    return (Proof(event[1], event[0]),)
+    return (_PROOF((event[1], event[0])),)

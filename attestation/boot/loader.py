@@ -39,38 +39,39 @@ def read_loader_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None
     does not could hide a command line, and is a trouble. Elsewhere the digests are those of
     files, and the content names them.
     """
-    if event.type == _TAG:
+    _, pcr, kind, _, content = event
+    if kind == _IPL and pcr in _LINE_PCRS:
+        _read_line(draft, event, content, digest)
+    elif kind == _TAG:
         read_tag(draft, event, digest)
-    elif event.pcr in _LINE_PCRS:
-        if event.type == _IPL:
-            _read_line(draft, event, digest)
-        else:
-            draft.misplaced(event)
-    elif event.type == _IPL:
-        name = measured_name(event.event)
-        if event.pcr == _SECTION_PCR and any(
+    elif pcr in _LINE_PCRS:
+        draft.misplaced(event)
+    elif kind == _IPL:
+        name = measured_name(content)
+        if pcr == _SECTION_PCR and any(
             draft.hasher(raw).digest() == digest for raw in section_name_bytes(name)
         ):
             return
         draft.loader_files.append(Fact(MeasuredFile(name=name, digest=digest), proof(event)))
 
 
-def _read_line(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
-    line = parse_loader_line(event.event)
+def _read_line(draft: Draft, event: MeasuredEvent, content: bytes, digest: bytes) -> None:
+    line = parse_loader_line(content)
+    hasher = draft.hasher
     if line is None:
-        if how_measured(event.type, event.event, digest, draft.hasher) == WHOLE:
-            draft.loader_commands.append(Fact(shown(event.event), proof(event)))
+        if how_measured(_IPL, content, digest, hasher) == WHOLE:
+            draft.loader_commands.append(Fact(shown(content), proof(event)))
         else:
             draft.trouble(event, "the log does not show what was measured: no known boot loader")
         return
-    hasher = draft.hasher
-    if hasher(line.measured).digest() != digest and hasher(line.or_measured).digest() != digest:
-        draft.trouble(event, f"this {line.kind} of the boot loader is not what was measured")
+    kind, text, measured, or_measured, one_byte_short = line
+    if hasher(measured).digest() != digest and hasher(or_measured).digest() != digest:
+        draft.trouble(event, f"this {kind} of the boot loader is not what was measured")
         return
-    if line.one_byte_short:
+    if one_byte_short:
         draft.quirks[QuirkName.SYSTEMD_BOOT_SHORT] = None
-    lines = draft.command_lines if line.kind is LineKind.COMMAND_LINE else draft.loader_commands
-    lines.append(Fact(line.text, proof(event)))
+    lines = draft.command_lines if kind is LineKind.COMMAND_LINE else draft.loader_commands
+    lines.append(Fact(text, proof(event)))
 
 
 def read_tag(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:

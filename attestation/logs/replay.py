@@ -9,7 +9,7 @@ the digests in the log, in their order, are what was measured. Even then an even
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -62,11 +62,16 @@ class ReplayedLog:
         covered: For each replayed bank the PCRs that have at least one extending event, each of
             which carries that bank. A PCR with one event that lacks the bank is *not* covered.
         events: The extending events in order, whatever their bank.
+        contents: By bank and event number what :func:`how_measured` says, once
+            :func:`check_event_contents` has asked it: whoever comes later need not hash again.
     """
 
     pcrs: PcrBanks
     covered: Mapping[HashAlgorithm, frozenset[int]]
     events: tuple[MeasuredEvent, ...]
+    contents: dict[HashAlgorithm, dict[int, str | None]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,11 +229,15 @@ def check_event_contents(
     """
     hasher = HASHERS[bank]
     found = []
+    told: dict[int, str | None] = {}
     for event in log.events:
         if event.type not in DATA_HASH_TYPES:
             continue
         digest = _digest_in(event, bank)
-        if digest is None or how_measured(event.type, event.event, digest, hasher) is not None:
+        if digest is None:
+            continue
+        told[event.number] = how = how_measured(event.type, event.event, digest, hasher)
+        if how is not None:
             continue
         found.append(
             Contradiction(
@@ -238,6 +247,8 @@ def check_event_contents(
                 reason=_explain(event.type, digest, hasher, bank),
             )
         )
+    if isinstance(log, ReplayedLog):
+        log.contents[bank] = told
     return tuple(found)
 
 

@@ -7,6 +7,7 @@ people, so whatever cannot be read is shown as it is, in hexadecimal, and refuse
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from attestation.errors import MalformedInput
@@ -18,6 +19,9 @@ _NODE: Final = Struct("<BBH")
 _END: Final = 0x7F
 _END_ENTIRE: Final = 0xFF
 _MOST_HEX: Final = 32
+_NODES_KEPT: Final = 1024
+_LONGEST_KEPT: Final = 256
+"""Nodes whose text is remembered: at most half a MiB."""
 
 _U8x2: Final = Struct("<BB")
 _U16x3: Final = Struct("<HHH")
@@ -73,6 +77,13 @@ def _hex(content: bytes) -> str:
 
 
 def _node_text(kind: int, subtype: int, body: bytes) -> str:
+    """Return one node in text; remembered, since buses, volumes and loaders' names come again."""
+    if len(body) <= _LONGEST_KEPT:
+        return _kept_node_text(kind, subtype, body)
+    return _written_node(kind, subtype, body)
+
+
+def _written_node(kind: int, subtype: int, body: bytes) -> str:
     writer = _NODES.get((kind, subtype))
     if writer is not None:
         try:
@@ -80,6 +91,9 @@ def _node_text(kind: int, subtype: int, body: bytes) -> str:
         except (MalformedInput, UnicodeDecodeError):
             pass
     return f"Path({kind},{subtype},{_hex(body)})"
+
+
+_kept_node_text: Final = lru_cache(maxsize=_NODES_KEPT)(_written_node)
 
 
 # --- hardware, ACPI ------------------------------------------------------------------------

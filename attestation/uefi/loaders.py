@@ -23,8 +23,9 @@ systemd-stub        11    name of a section of the unified kernel image,  first 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from functools import partial
 from typing import Final, NamedTuple
 
 from attestation.uefi.text import utf8_text, utf16_text
@@ -55,14 +56,21 @@ class LoaderLine(NamedTuple):
     one_byte_short: bool
 
 
-_PREFIXES: Final = (
-    (b"grub_cmd: ", LineKind.COMMAND),
-    (b"kernel_cmdline: ", LineKind.COMMAND_LINE),
-    (b"module_cmdline: ", LineKind.COMMAND),
-    (b"grub_cmd ", LineKind.COMMAND),
-    (b"grub_kernel_cmdline ", LineKind.COMMAND_LINE),
-    (b"grub_module_cmdline ", LineKind.COMMAND),
+_LINE: Final[Callable[[tuple[LineKind, str, bytes, bytes, bool]], LoaderLine]] = partial(
+    tuple.__new__, LoaderLine
 )
+"""As ``LoaderLine._make``; most events of a log are such lines."""
+
+
+_PREFIXES: Final = {
+    b"grub_cmd:": LineKind.COMMAND,
+    b"kernel_cmdline:": LineKind.COMMAND_LINE,
+    b"module_cmdline:": LineKind.COMMAND,
+    b"grub_cmd": LineKind.COMMAND,
+    b"grub_kernel_cmdline": LineKind.COMMAND_LINE,
+    b"grub_module_cmdline": LineKind.COMMAND,
+}
+"""What a line of GRUB says of itself before the first space."""
 
 
 def parse_loader_line(content: bytes) -> LoaderLine | None:
@@ -71,12 +79,11 @@ def parse_loader_line(content: bytes) -> LoaderLine | None:
     Returns:
         The line, not yet proven, or None if the content is no such line.
     """
-    for prefix, kind in _PREFIXES:
-        if content.startswith(prefix):
-            rest = content.removeprefix(prefix)
-            bare = rest.rstrip(b"\0")
-            text = bare.decode("utf-8", "backslashreplace")
-            return LoaderLine(kind, text, bare, rest, one_byte_short=False)
+    prefix, space, rest = content.partition(b" ")
+    kind = _PREFIXES.get(prefix)
+    if kind is not None and space:
+        bare = rest.rstrip(b"\0")
+        return _LINE((kind, bare.decode("utf-8", "backslashreplace"), bare, rest, False))
     short = len(content) % 2 == 1
     whole = content + b"\0" if short else content
     text16 = utf16_text(whole) if len(whole) > 1 else None

@@ -82,6 +82,25 @@ def test_a_sized_buffer_longer_than_the_rest_is_refused() -> None:
     assert caught.value.code is RefusalCode.TRUNCATED
 
 
+RECORD = Struct(">BH")
+
+
+def test_records_are_read_as_far_as_they_fit() -> None:
+    reader = Reader(b"\x01\x00\x02ab\x02\x00\x00\x03\x00\x02c", "Sample")
+
+    assert list(reader.records(RECORD)) == [((1, 2), b"ab"), ((2, 0), b"")]
+    assert reader.offset == 8, "behind the last record that fits"
+    assert reader.rest() == b"\x03\x00\x02c"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x01\x00", b"\x01\x00\x01", b"\x01\xff\xff" + bytes(9)])
+def test_a_record_that_does_not_fit_is_left_where_it_is(content: bytes) -> None:
+    reader = Reader(content, "Sample")
+
+    assert list(reader.records(RECORD)) == []
+    assert reader.offset == 0
+
+
 def test_the_rest_is_everything_not_yet_read() -> None:
     reader = Reader(b"abcd", "Sample")
     reader.u8()

@@ -112,6 +112,8 @@ def _plain(value: object) -> object:
     found: object = value if isinstance(value, bool | int | None) else str(value)
     if isinstance(value, Proof):
         found = {"pcr": value.pcr, "event": value.event}
+    elif isinstance(value, Fact):
+        found = {"value": _plain(value.value), "proofs": _plain(value.proofs)}
     elif isinstance(value, bytes):
         found = value.hex()
     elif isinstance(value, Mapping):
