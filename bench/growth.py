@@ -104,7 +104,7 @@ def _anew(subject: Machine, ring: KeyRing) -> Callable[[], object]:
     now = datetime.now(UTC)
     replays = ReplayCache()
     judged(subject, ring, subject.evidence(now, whole_log=True), replays, now)
-    log = replays.get(hashlib.sha256(subject.log).digest(), subject.policy.banks)
+    log = replays.get((hashlib.sha256(subject.log).digest(), subject.policy.banks))
     if log is None:
         raise RuntimeError("the bench's own log is not remembered")
     evidence = subject.evidence(now, whole_log=False)

@@ -1,14 +1,11 @@
 """Agent logs, parsed and replayed once for all devices that send the same one.
 
 Devices of one kind measure the same files in the same order, so their logs are the same bytes.
-Bounded by entries and by bytes of log; oldest use goes first. Safe to share between threads, as
-:class:`verifier.appraisal.replay_cache.ReplayCache` is.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,6 +17,7 @@ from attestation.logs.cel import RecordKind, decode_cel, replay_cel
 from attestation.refusals import RefusalCode
 from attestation.result import Finding
 from verifier.appraisal.agent_rules import AgentRules
+from verifier.appraisal.log_memory import LogMemory
 from verifier.reference_values.aibom import AiBom
 
 DEFAULT_ENTRIES: Final = 256
@@ -100,23 +98,13 @@ def judge_agent_log(content: bytes) -> JudgedAgentLog:
     )
 
 
-class AgentLogCache:
-    """Remembers judged agent logs by their SHA-256.
+class AgentLogCache(LogMemory[bytes, JudgedAgentLog]):
+    """Remembers judged agent logs by their SHA-256 (:mod:`verifier.appraisal.log_memory`)."""
 
-    Args:
-        entries: At most so many logs.
-        size: At most so many bytes of log.
-    """
-
-    __slots__ = ("_bytes", "_entries", "_kept")
+    __slots__ = ()
 
     def __init__(self, *, entries: int = DEFAULT_ENTRIES, size: int = DEFAULT_BYTES) -> None:
-        self._entries = entries
-        self._bytes = size
-        self._kept: OrderedDict[bytes, JudgedAgentLog] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
+        super().__init__(entries=entries, size=size)
 
     def judged(self, content: bytes) -> JudgedAgentLog:
         """Return the judged log, from memory if it was seen.
@@ -125,23 +113,8 @@ class AgentLogCache:
             InputError: If the bytes are not an agent log we take.
         """
         digest = hashlib.sha256(content).digest()
-        found = self._kept.get(digest)
+        found = self.get(digest)
         if found is None:
             found = judge_agent_log(content)
-            self._put(digest, found)
-            return found
-        try:
-            self._kept.move_to_end(digest)
-        except KeyError:  # Another thread has just let it go; what we hold is still right.
-            return found
+            self.put(digest, found)
         return found
-
-    def _put(self, digest: bytes, judged: JudgedAgentLog) -> None:
-        kept = self._kept
-        kept[digest] = judged
-        total = sum(one.size for one in tuple(kept.values()))
-        while len(kept) > self._entries or total > self._bytes:
-            try:
-                total -= kept.popitem(last=False)[1].size
-            except KeyError:  # Another thread emptied it.
-                return

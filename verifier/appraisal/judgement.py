@@ -39,7 +39,7 @@ def remembered(
     log = authentic.evidence.firmware_log
     if replays is None or log is None or not _repeats(policy):
         return None
-    judged = replays.get(log.digest, policy.banks)
+    judged = replays.get((log.digest, policy.banks))
     if judged is None:
         return None
     known = judged.judgements.get(_key(fresh, policy, reference))

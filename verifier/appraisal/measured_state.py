@@ -187,14 +187,14 @@ def _judged_log(
     log = evidence.firmware_log
     if log is None:
         return None
-    known = replays.get(log.digest, banks) if replays is not None else None
+    known = replays.get((log.digest, banks)) if replays is not None else None
     if known is not None:
         return known
     if log.content is None:
         raise _log_unknown()
     judged = judge_log(log.content, banks)
     if replays is not None:
-        replays.put(log.digest, banks, judged)
+        replays.put((log.digest, banks), judged)
     return judged
 
 

@@ -1,14 +1,7 @@
-"""A bounded memory of replayed logs: a log that was read once is not read again.
-
-A replay depends on the log's bytes and on the banks, on nothing else; so what one device sent
-serves every device that sends the same log. Bounded by entries and by bytes of log, oldest use
-goes first. One cache may serve several threads: each operation on the dictionary is atomic, and a
-lost race costs a second replay, never a wrong one.
-"""
+"""Firmware logs, parsed and replayed once for all devices that send the same one."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -21,6 +14,7 @@ from attestation.logs.replay import Contradiction, ReplayedLog, check_event_cont
 from attestation.logs.tcg import parse_firmware_log
 from attestation.pcr import PcrBanks
 from attestation.result import Finding, Step, TrustVector
+from verifier.appraisal.log_memory import LogMemory
 from verifier.appraisal.separators import separator_faults
 
 DEFAULT_ENTRIES: Final = 256
@@ -142,44 +136,10 @@ CacheKey = tuple[bytes, tuple[HashAlgorithm, ...]]
 """SHA-256 of the log and the banks replayed."""
 
 
-class ReplayCache:
-    """Remembers judged logs by digest and banks.
+class ReplayCache(LogMemory[CacheKey, JudgedLog]):
+    """Remembers judged logs by digest and banks (:mod:`verifier.appraisal.log_memory`)."""
 
-    Args:
-        entries: At most so many logs.
-        size: At most so many bytes of log.
-    """
-
-    __slots__ = ("_bytes", "_entries", "_kept")
+    __slots__ = ()
 
     def __init__(self, *, entries: int = DEFAULT_ENTRIES, size: int = DEFAULT_BYTES) -> None:
-        self._entries = entries
-        self._bytes = size
-        self._kept: OrderedDict[CacheKey, JudgedLog] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def get(self, digest: bytes, banks: tuple[HashAlgorithm, ...]) -> JudgedLog | None:
-        """Return the judged log, or None if it is not remembered."""
-        key = (digest, banks)
-        found = self._kept.get(key)
-        if found is not None:
-            try:
-                self._kept.move_to_end(key)
-            except KeyError:  # Another thread has just let it go; what we hold is still right.
-                return found
-        return found
-
-    def put(self, digest: bytes, banks: tuple[HashAlgorithm, ...], judged: JudgedLog) -> None:
-        """Remember a judged log; forget the longest unused ones beyond the bounds."""
-        if judged.size > self._bytes:
-            return
-        kept = self._kept
-        kept[digest, banks] = judged
-        total = sum(one.size for one in tuple(kept.values()))
-        while len(kept) > self._entries or total > self._bytes:
-            try:
-                total -= kept.popitem(last=False)[1].size
-            except KeyError:  # Another thread emptied it.
-                return
+        super().__init__(entries=entries, size=size)

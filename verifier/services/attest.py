@@ -316,7 +316,7 @@ class Attest:
         log = evidence.firmware_log
         if log is None or log.content is not None:
             return evidence
-        if self._replays.get(log.digest, self._banks) is not None:
+        if self._replays.get((log.digest, self._banks)) is not None:
             return evidence
         if from_memory:
             raise LogNotInMemory

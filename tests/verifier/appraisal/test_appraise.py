@@ -241,7 +241,7 @@ def test_log_of_another_machine_by_digest_does_not_replay(court: Courtroom) -> N
     """Whoever knows the digest of a good log gains nothing: the PCRs decide."""
     other = firmware_log(DATA / "google_go-eventlog/tpm/ubuntu-2104-no-dbx.bin")
     court.replays = ReplayCache()
-    court.replays.put(hashlib.sha256(other).digest(), (SHA256,), judge_log(other, (SHA256,)))
+    court.replays.put((hashlib.sha256(other).digest(), (SHA256,)), judge_log(other, (SHA256,)))
     court.log = other
 
     result = court.judge(court.evidence(digest_only=True))
@@ -264,12 +264,12 @@ def test_cache_forgets_the_longest_unused_log_beyond_its_entries() -> None:
     judged = judge_log(firmware_log(), (SHA256,))
     cache = ReplayCache(entries=2)
     for name in (b"a", b"b"):
-        cache.put(name, (SHA256,), judged)
-    cache.get(b"a", (SHA256,))
+        cache.put((name, (SHA256,)), judged)
+    cache.get((b"a", (SHA256,)))
 
-    cache.put(b"c", (SHA256,), judged)
+    cache.put((b"c", (SHA256,)), judged)
 
-    assert [cache.get(name, (SHA256,)) is judged for name in (b"a", b"b", b"c")] == [
+    assert [cache.get((name, (SHA256,))) is judged for name in (b"a", b"b", b"c")] == [
         True,
         False,
         True,
@@ -280,20 +280,20 @@ def test_cache_stays_within_its_bytes() -> None:
     judged = judge_log(firmware_log(), (SHA256,))
     cache = ReplayCache(size=2 * judged.size)
     for number in range(5):
-        cache.put(bytes([number]), (SHA256,), judged)
+        cache.put((bytes([number]), (SHA256,)), judged)
 
     assert len(cache) == 2
 
     tiny = ReplayCache(size=judged.size - 1)
-    tiny.put(b"a", (SHA256,), judged)
+    tiny.put((b"a", (SHA256,)), judged)
     assert len(tiny) == 0
 
 
 def test_cache_does_not_answer_for_other_banks() -> None:
     cache = ReplayCache()
-    cache.put(b"a", (SHA256,), judge_log(firmware_log(), (SHA256,)))
+    cache.put((b"a", (SHA256,)), judge_log(firmware_log(), (SHA256,)))
 
-    assert cache.get(b"a", ()) is None
+    assert cache.get((b"a", ())) is None
 
 
 # --- nonces --------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def judged_twice(court: Courtroom, evidence: Evidence) -> AttestationResult:
     assert content is not None
     log = evidence.firmware_log
     assert log is not None
-    court.replays.put(log.digest, court.policy.banks, judge_log(content, court.policy.banks))
+    court.replays.put((log.digest, court.policy.banks), judge_log(content, court.policy.banks))
     assert court.judge(evidence) == seen
     court.replays = with_memory
     return seen
