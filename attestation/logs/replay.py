@@ -181,7 +181,38 @@ DATA_HASH_TYPES: Final = frozenset(
         EventType.EFI_GPT_EVENT,
     )
 )
-"""Types whose content must be what was measured, see :func:`check_event_contents`."""
+"""Types whose content must be what was measured.
+
+Which types are checked was measured over the 39 logs of ``tests/data`` that parse (digests
+that are the hash of the content / all digests of that type, over all banks):
+
+==============================  =========  ==================================================
+type                            holds      checked
+==============================  =========  ==================================================
+EV_SEPARATOR                    520 / 520  yes; the digest of an error separator is named
+EV_EFI_ACTION                   151 / 151  yes
+EV_EFI_VARIABLE_DRIVER_CONFIG   371 / 371  yes
+EV_EFI_GPT_EVENT                 64 / 64   yes
+EV_EFI_VARIABLE_AUTHORITY        92 / 102  yes; the other 10 are old shim's, which logs the
+                                           variable "Shim" with 6 bytes too many and hashes
+                                           all but the last: taken for that variable only
+                                           (quirk ``shim-surplus-bytes``)
+EV_EFI_VARIABLE_BOOT            105 / 438  yes; the other 333 hash the variable's data alone
+                                           (firmware before PFP 1.05): either is taken
+                                           (quirk ``boot-variable-data-only``)
+EV_S_CRTM_VERSION                66 / 67   no: one bare-metal host (gdc-host) hashes more
+                                           than it logs
+EV_EVENT_TAG                     31 / 37   no: systemd hashes what it loaded
+EV_NONHOST_INFO                  34 / 41   no: IntelCSxEEvent01 is a container
+EV_COMPACT_HASH                   8 / 11   no: Dell hashes its configuration
+EV_PLATFORM_CONFIG_FLAGS          2 / 34   no: "ACPI DATA" and the like
+EV_IPL                            2 / 2667 no: GRUB hashes what follows its prefix, or a file
+EV_POST_CODE, EV_S_CRTM_CONTENTS, EV_EFI_*_APPLICATION, EV_EFI_*_DRIVER,
+EV_EFI_PLATFORM_FIRMWARE_BLOB, EV_EFI_HANDOFF_TABLES: digests of code or tables elsewhere
+==============================  =========  ==================================================
+
+EV_ACTION, EV_EFI_VARIABLE_BOOT2, EV_EFI_GPT_EVENT2, SPDM: in none of them, not checked.
+"""
 
 
 def check_event_contents(
@@ -189,35 +220,7 @@ def check_event_contents(
 ) -> tuple[Contradiction, ...]:
     """Hold the content of each data-hash event against its digest in ``bank`` (PFP 10.4).
 
-    Which types are checked was measured over the 39 logs of ``tests/data`` that parse (digests
-    that are the hash of the content / all digests of that type, over all banks):
-
-    ==============================  =========  ==================================================
-    type                            holds      checked
-    ==============================  =========  ==================================================
-    EV_SEPARATOR                    520 / 520  yes; the digest of an error separator is named
-    EV_EFI_ACTION                   151 / 151  yes
-    EV_EFI_VARIABLE_DRIVER_CONFIG   371 / 371  yes
-    EV_EFI_GPT_EVENT                 64 / 64   yes
-    EV_EFI_VARIABLE_AUTHORITY        92 / 102  yes; the other 10 are old shim's, which logs the
-                                               variable "Shim" with 6 bytes too many and hashes
-                                               all but the last: taken for that variable only
-                                               (quirk ``shim-surplus-bytes``)
-    EV_EFI_VARIABLE_BOOT            105 / 438  yes; the other 333 hash the variable's data alone
-                                               (firmware before PFP 1.05): either is taken
-                                               (quirk ``boot-variable-data-only``)
-    EV_S_CRTM_VERSION                66 / 67   no: one bare-metal host (gdc-host) hashes more
-                                               than it logs
-    EV_EVENT_TAG                     31 / 37   no: systemd hashes what it loaded
-    EV_NONHOST_INFO                  34 / 41   no: IntelCSxEEvent01 is a container
-    EV_COMPACT_HASH                   8 / 11   no: Dell hashes its configuration
-    EV_PLATFORM_CONFIG_FLAGS          2 / 34   no: "ACPI DATA" and the like
-    EV_IPL                            2 / 2667 no: GRUB hashes what follows its prefix, or a file
-    EV_POST_CODE, EV_S_CRTM_CONTENTS, EV_EFI_*_APPLICATION, EV_EFI_*_DRIVER,
-    EV_EFI_PLATFORM_FIRMWARE_BLOB, EV_EFI_HANDOFF_TABLES: digests of code or tables elsewhere
-    ==============================  =========  ==================================================
-
-    EV_ACTION, EV_EFI_VARIABLE_BOOT2, EV_EFI_GPT_EVENT2, SPDM: in none of them, not checked.
+    Which types are checked, and why: :data:`DATA_HASH_TYPES`.
 
     Args:
         log: A parsed or replayed log.
