@@ -115,7 +115,7 @@ class BaseRim:
 
 
 def read_base_rim(tag: Element) -> BaseRim:
-    """Read a base RIM (PC Client RIM 1.04 section 3).
+    """Read a base RIM.
 
     Args:
         tag: A SWID tag whose signature holds.
