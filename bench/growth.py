@@ -47,7 +47,7 @@ def fleets() -> Iterator[Line]:
 
 
 def _in_turn(kinds: list[Machine], size: int, ring: KeyRing) -> Callable[[], object]:
-    """Return a call that judges the next of so many devices, each with evidence of its own."""
+    """Return a call that judges the next of so many known devices, each with its own evidence."""
     now = datetime.now(UTC)
     replays = ReplayCache()
     sent: list[tuple[Machine, bytes]] = []
@@ -63,6 +63,8 @@ def _in_turn(kinds: list[Machine], size: int, ring: KeyRing) -> Callable[[], obj
         one, evidence = next(everyone)
         return judged(one, ring, evidence, replays, now)
 
+    for _ in sent:
+        judge_next()
     return judge_next
 
 

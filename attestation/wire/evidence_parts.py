@@ -61,6 +61,11 @@ _KNOWN_PARTS: Final = 1024
 _LONGEST_PART: Final = 2 * 1024
 """PCR values of two banks and usual claims; at most some 10 MiB of objects are remembered."""
 
+_KNOWN_CLAIMS: Final = 16 * 1024
+_LONGEST_CLAIMS: Final = 256
+"""Each device has claims of its own, of some 100 bytes. 10 MiB of objects for a fleet of that size,
+60 MiB if every device of it packs its claims with facts."""
+
 _QUOTES: Final[KnownShapes[None]] = KnownShapes()
 
 
@@ -191,7 +196,7 @@ def read_agent_log(value: bytes | None) -> bytes | None:
 
 def read_claims(value: bytes) -> Mapping[str, ClaimValue]:
     """Read host facts; a device's change seldom, so they are remembered."""
-    return _known_claims(value) if len(value) <= _LONGEST_PART else _decode_claims(value)
+    return _known_claims(value) if len(value) <= _LONGEST_CLAIMS else _decode_claims(value)
 
 
 def _decode_claims(value: bytes) -> Mapping[str, ClaimValue]:
@@ -215,7 +220,7 @@ def _decode_claims(value: bytes) -> Mapping[str, ClaimValue]:
     return MappingProxyType(claims)
 
 
-_known_claims: Final = lru_cache(maxsize=_KNOWN_PARTS)(_decode_claims)
+_known_claims: Final = lru_cache(maxsize=_KNOWN_CLAIMS)(_decode_claims)
 
 
 def _is_claim_name(name: CborKey) -> bool:

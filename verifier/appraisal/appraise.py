@@ -266,10 +266,15 @@ _AUTHENTIC: Final = {
 }
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16 * 1024)
 def _recognised(device: DeviceId) -> tuple[Step, tuple[Finding, ...]]:
     """Return step 2 and the finding that tells whose quote it was, once it is proven fresh."""
-    step = _step(2, StepVerdict.PASSED, f"the key is {device}'s and its endorsement holds")
+    step = Step(
+        number=2,
+        name=STEPS[1],
+        verdict=StepVerdict.PASSED,
+        detail=f"the key is {device}'s and its endorsement holds",
+    )
     finding = Finding(
         code="identity-recognised",
         claim=Claim.INSTANCE_IDENTITY,
