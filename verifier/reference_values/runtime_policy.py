@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from attestation.logs.ima.follow import Known
+from attestation.logs.ima.modsig import stated_digest
 from attestation.logs.ima.template import ImaFile, ng_data
 from attestation.refusals import RefusalCode
 from verifier.reference_values.runtime_globs import PathPatterns
@@ -78,11 +79,13 @@ class RuntimePolicy:
         In this order: its digest, or that of its content without an appended signature, is denied;
         digest and path, or the digest, are allowed; its path is left out; its signature is judged;
         it is unknown. Who appends the same signature in another form changes the first digest and
-        not the second.
+        not the second; with signed attributes the second is theirs, and they name the content's.
         """
         denied = self.denied.get(file.digest)
         if denied is None and file.modsig_digest:
             denied = self.denied.get(file.modsig_digest)
+        if denied is None and file.modsig and self.denied:
+            denied = self.denied.get(stated_digest(file.modsig))
         if denied is not None:
             return Against(RefusalCode.IMA_FILE_DENIED, denied)
         data = ng_data(file.digest, file.path)

@@ -129,6 +129,20 @@ def appended_digest(made: AppendedSignature, file: ImaFile) -> bytes:
     return signed
 
 
+def stated_digest(message: bytes) -> bytes:
+    """Return the content's digest by an appended signature's own words (messageDigest).
+
+    Returns:
+        In the form of ``d-modsig`` (``sha256:`` NUL digest); empty if there are no signed
+        attributes or the signature cannot be read.
+    """
+    try:
+        made = parse_modsig(message)
+    except InputError:
+        return b""
+    return f"{made.algorithm.label}:\0".encode() + made.message_digest if made.attributes else b""
+
+
 def _only_signer(message: bytes) -> Element:
     """Return the SignerInfo of a message (RFC 5652, 3 and 5.1)."""
     outer = DerReader(message, _STRUCTURE)

@@ -19,6 +19,7 @@ from attestation.logs.ima.template import ImaFile, read_template
 from tests.simulators.soft_ima import PrivateKey, entry, file_signature, tagged
 from tests.simulators.soft_modsig import (
     ECDSA_OIDS,
+    attributes,
     file_id_signature,
     issuer,
     message,
@@ -303,6 +304,25 @@ def test_denied_content_stays_denied_under_another_form_of_its_signature() -> No
         against = denying.against(appended(form))
         assert against is not None
         assert (against.code, against.reason) == ("ima-file-denied", "hole")
+
+
+def test_denied_content_stays_denied_where_the_kernel_measured_signed_attributes() -> None:
+    made = message(signer_info(KEY, DIGEST, signed=attributes(DIGEST)))
+    measured = tagged(parse_modsig(made).attributes)
+    text = f"name = 'box'\n{{}}[[signers]]\npem = '''{pem(KEY)}'''"
+    allowing = load_runtime_policy(text.format(""), "test")
+    denying = load_runtime_policy(text.format(f"denied = 'sha256:{DIGEST.hex()}  hole'\n"), "test")
+
+    for logged in (measured, tagged(CONTENT)):
+        assert allowing.against(appended(made, logged)) is None
+        against = denying.against(appended(made, logged))
+        assert against is not None
+        assert (against.code, against.reason) == ("ima-file-denied", "hole")
+    other = message(signer_info(KEY, DIGEST[::-1], signed=attributes(DIGEST[::-1])))
+    assert denying.against(appended(other, tagged(parse_modsig(other).attributes))) is None
+    unread = denying.against(appended(b"\x30", tagged(b"else")))
+    assert unread is not None
+    assert unread.code == "ima-signature-invalid"
 
 
 def test_learnt_policy_names_who_signed(tmp_path: Path) -> None:
