@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from attestation.boot.facts import BootFacts, Trouble
 from attestation.refusals import RefusalCode
@@ -21,7 +21,6 @@ from verifier.appraisal.boot_seen import BOOT_AS_REQUIRED, BootRule, Seen
 DEFAULT_UNKNOWN_EVENTS: Final = 96
 
 _MEASURED_STEP: Final = 4
-_MOST_KEPT: Final = 1024
 _CLAIM_OF_PCR: Final = {
     **dict.fromkeys((0, 2, 3, 6), Claim.HARDWARE),
     **dict.fromkeys((1, 7), Claim.CONFIGURATION),
@@ -42,22 +41,8 @@ class BootRules:
     unknown_events: int = DEFAULT_UNKNOWN_EVENTS
 
 
-class _Kept(NamedTuple):
-    """A judgement with what it was made of: while that is held, its identity is its own."""
-
-    facts: BootFacts | None
-    rules: BootRules
-    findings: tuple[Finding, ...]
-
-
-_KEPT: Final[dict[tuple[int, int], _Kept]] = {}
-
-
 def judge_boot(facts: BootFacts | None, rules: BootRules) -> tuple[Finding, ...]:
-    """Say what the boot is worth.
-
-    Facts are kept per log, so the judgement is too: the same facts under the same rules are judged
-    once.
+    """Say what the boot is worth; :meth:`JudgedLog.boot_findings` remembers it.
 
     Args:
         facts: From step 4; None if no log proved anything.
@@ -66,14 +51,7 @@ def judge_boot(facts: BootFacts | None, rules: BootRules) -> tuple[Finding, ...]
     Returns:
         One finding for each rule, and one for each PCR with an unreadable event.
     """
-    key = (id(facts), id(rules))
-    kept = _KEPT.get(key)
-    if kept is None:
-        kept = _Kept(facts, rules, tuple(_judge(facts, rules)))
-        if len(_KEPT) >= _MOST_KEPT:
-            _KEPT.clear()
-        _KEPT[key] = kept
-    return kept.findings
+    return tuple(_judge(facts, rules))
 
 
 def _judge(facts: BootFacts | None, rules: BootRules) -> Iterator[Finding]:

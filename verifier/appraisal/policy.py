@@ -89,7 +89,10 @@ def evaluate(comparison: Comparison, policy: AppraisalPolicy) -> tuple[Finding, 
 def _asked_beyond_pcrs(state: MeasuredState, policy: AppraisalPolicy) -> Iterator[Finding]:
     """Yield the findings of the rules about boot, running system and agent."""
     if policy.boot is not None:
-        yield from judge_boot(state.boot, policy.boot)
+        if state.log is not None and state.boot is not None:
+            yield from state.log.boot_findings(state.boot, policy.boot)
+        else:
+            yield from judge_boot(state.boot, policy.boot)
     if policy.runtime is not None and state.runtime is not None:
         yield from judge_runtime(state.runtime, policy.runtime, policy.by_log)
     if policy.agent is not None and state.agent is not None:

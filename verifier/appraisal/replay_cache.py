@@ -14,6 +14,7 @@ from attestation.logs.replay import Contradiction, ReplayedLog, check_event_cont
 from attestation.logs.tcg import parse_firmware_log
 from attestation.pcr import PcrBanks
 from attestation.result import Finding, Step, TrustVector
+from verifier.appraisal.boot_rules import BootRules, judge_boot
 from verifier.appraisal.log_memory import LogMemory
 from verifier.appraisal.separators import separator_faults
 
@@ -23,6 +24,7 @@ DEFAULT_BYTES: Final = 32 * 1024 * 1024
 
 _MOST_FACTS: Final = 16
 _MOST_JUDGEMENTS: Final = 64
+_MOST_BOOTS: Final = 8
 
 
 class JudgementKey(NamedTuple):
@@ -74,6 +76,7 @@ class JudgedLog:
         missing_banks: Banks that were asked for and are not in the log, with the reason.
         size: Bytes of the log.
         facts: Boot facts already derived, by bank and proven PCRs.
+        boots: Boot facts already judged, with the rules and what was found.
         judgements: Judgements already made (:mod:`verifier.appraisal.judgement`).
     """
 
@@ -83,6 +86,7 @@ class JudgedLog:
     missing_banks: Mapping[HashAlgorithm, ReplayMismatch]
     size: int
     facts: dict[tuple[HashAlgorithm, frozenset[int]], BootFacts] = field(default_factory=dict)
+    boots: list[tuple[BootFacts, BootRules, tuple[Finding, ...]]] = field(default_factory=list)
     judgements: dict[JudgementKey, Judgement] = field(default_factory=dict)
 
     def boot_facts(self, bank: HashAlgorithm, proven: frozenset[int]) -> BootFacts:
@@ -94,6 +98,17 @@ class JudgedLog:
             if len(self.facts) >= _MOST_FACTS:
                 self.facts.clear()
             self.facts[key] = found
+        return found
+
+    def boot_findings(self, facts: BootFacts, rules: BootRules) -> tuple[Finding, ...]:
+        """Return what a policy's ``[boot]`` finds of facts of this log, judged once for each."""
+        for known, by, findings in self.boots:
+            if known is facts and by is rules:
+                return findings
+        found = judge_boot(facts, rules)
+        self.boots.append((facts, rules, found))
+        if len(self.boots) > _MOST_BOOTS:
+            del self.boots[0]
         return found
 
     def keep(self, key: JudgementKey, judgement: Judgement) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from attestation.algorithms import HashAlgorithm
 from attestation.boot.facts import (
     Authority,
     BootFacts,
@@ -19,10 +20,12 @@ from attestation.boot.facts import (
 )
 from attestation.refusals import RefusalCode as Code
 from attestation.result import Claim, Finding
+from tests.verifier.appraisal.courtroom import firmware_log
 from tests.verifier.appraisal.test_policy_file import GOOD
 from verifier.appraisal.boot_rules import BootRules, judge_boot
 from verifier.appraisal.boot_seen import BOOT_AS_REQUIRED
 from verifier.appraisal.policy import load_policy
+from verifier.appraisal.replay_cache import judge_log
 
 A, B, C = b"\xaa" * 32, b"\xbb" * 32, b"\xcc" * 32
 
@@ -324,11 +327,23 @@ def test_every_command_line_is_judged() -> None:
     assert (finding.code, finding.pcr) == (Code.COMMAND_LINE_REFUSED, 9)
 
 
-def test_same_facts_and_rules_are_judged_once() -> None:
-    asked = rules("secure_boot = 96")
+def test_facts_of_a_log_are_judged_once_by_the_same_rules() -> None:
+    log = judge_log(firmware_log(), (HashAlgorithm.SHA256,))
+    asked, others = rules("secure_boot = 96"), rules("secure_boot = 32")
 
-    assert judge_boot(FACTS, asked) is judge_boot(FACTS, asked)
-    assert judge_boot(replace(FACTS), asked) is not judge_boot(FACTS, asked)
+    found = log.boot_findings(FACTS, asked)
+    assert found == judge_boot(FACTS, asked)
+    assert log.boot_findings(FACTS, others) == judge_boot(FACTS, others) != found
+    assert log.boot_findings(replace(FACTS), asked) == found
+    assert log.boot_findings(FACTS, asked) is found
+
+
+def test_a_log_remembers_few_judgements_of_its_boot() -> None:
+    log = judge_log(firmware_log(), (HashAlgorithm.SHA256,))
+    for _ in range(100):
+        log.boot_findings(replace(FACTS), rules("secure_boot = 96"))
+
+    assert len(log.boots) <= 8
 
 
 @pytest.mark.parametrize(
