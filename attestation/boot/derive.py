@@ -19,8 +19,8 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from attestation.algorithms import HashAlgorithm
-from attestation.boot.draft import Draft, proof
-from attestation.boot.facts import BootFacts, Fact, ImageKind
+from attestation.boot.draft import Draft, fact
+from attestation.boot.facts import BootFacts, ImageKind
 from attestation.boot.images import APPLICATION_PCR, IMAGE_PCRS, read_image_event
 from attestation.boot.loader import read_loader_event
 from attestation.boot.options import read_option_event
@@ -124,7 +124,7 @@ def _read_action(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
     if not text:
         draft.trouble(event, f"an action is {event.event[:16].hex()}, wanted text")
         return
-    draft.firmware_actions.append(Fact(text, proof(event)))
+    draft.firmware_actions.append(fact(text, event))
     if event.pcr == SECURE_BOOT_PCR and text not in _SECURE_BOOT_ACTIONS:
         draft.quirks[QuirkName.ACTION_NOT_STANDARD] = None
     if event.pcr not in _ACTION_PCRS.get(text, ()):
@@ -133,12 +133,12 @@ def _read_action(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
         if draft.application_from is None:
             draft.application_from = event.number
     elif text == _NO_DMA_PROTECTION:
-        draft.dma_protection_disabled = Fact(value=True, proofs=proof(event))
+        draft.dma_protection_disabled = fact(value=True, event=event)
     elif text == _LEFT:
         draft.boot_services_left = event.number
-        draft.exit_boot_services = Fact(value=True, proofs=proof(event))
+        draft.exit_boot_services = fact(value=True, event=event)
     elif draft.boot_services_left is None:
-        draft.exit_boot_services = Fact(value=False, proofs=proof(event))
+        draft.exit_boot_services = fact(value=False, event=event)
 
 
 def _finish(draft: Draft, covered: frozenset[int]) -> BootFacts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from attestation.algorithms import HashAlgorithm
 from attestation.boot.facts import (
@@ -25,7 +25,10 @@ from attestation.logs.replay import MeasuredEvent
 from attestation.refusals import RefusalCode
 
 _PROOF: Final[Callable[[tuple[int, int]], Proof]] = partial(tuple.__new__, Proof)
-"""As ``Proof._make``, for PCR and event number: a fact has one, and a log has a hundred facts."""
+_FACT: Final[Callable[[tuple[Any, tuple[Proof]]], Fact[Any]]] = partial(tuple.__new__, Fact)
+"""As ``_make``, for fields of the right number: a log has a hundred facts."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,6 +118,6 @@ class Draft:
         )
 
 
-def proof(event: MeasuredEvent) -> tuple[Proof]:
-    """Return the event as the one proof of a fact."""
-    return (_PROOF((event[1], event[0])),)
+def fact(value: T, event: MeasuredEvent) -> Fact[T]:
+    """Return a fact with the event as its one proof."""
+    return _FACT((value, (_PROOF((event[1], event[0])),)))

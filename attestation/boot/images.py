@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from attestation.boot.draft import Draft, proof
-from attestation.boot.facts import Fact, Image, ImageKind
+from attestation.boot.draft import Draft, fact
+from attestation.boot.facts import Image, ImageKind
 from attestation.errors import InputError
 from attestation.logs.contents import WHOLE, how_measured
 from attestation.logs.event_types import EventType, event_type_name
@@ -62,14 +62,14 @@ def read_image_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
         (draft.application_from is None) if pcr == APPLICATION_PCR else (pcr not in draft.separated)
     )
     draft.images.append(
-        Fact(
+        fact(
             Image(
                 kind=_KINDS[pcr],
                 digest=digest,
                 path=_place(draft, event),
                 before_separator=before,
             ),
-            proof(event),
+            event,
         )
     )
 
@@ -86,7 +86,7 @@ def _read_version(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
     if text is None:
         text = guid_text(content) if len(content) == GUID_BYTES else shown(content, _VERSION_SHOWN)
     if text and draft.firmware_version is None:
-        draft.firmware_version = Fact(text, proof(event))
+        draft.firmware_version = fact(text, event)
 
 
 def _place(draft: Draft, event: MeasuredEvent) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from attestation.boot.draft import Draft, proof
-from attestation.boot.facts import Fact, MeasuredFile
+from attestation.boot.draft import Draft, fact
+from attestation.boot.facts import MeasuredFile
 from attestation.errors import InputError
 from attestation.logs.contents import WHOLE, how_measured
 from attestation.logs.event_types import EventType
@@ -52,7 +52,7 @@ def read_loader_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None
             draft.hasher(raw).digest() == digest for raw in section_name_bytes(name)
         ):
             return
-        draft.loader_files.append(Fact(MeasuredFile(name=name, digest=digest), proof(event)))
+        draft.loader_files.append(fact(MeasuredFile(name=name, digest=digest), event))
 
 
 def _read_line(draft: Draft, event: MeasuredEvent, content: bytes, digest: bytes) -> None:
@@ -60,7 +60,7 @@ def _read_line(draft: Draft, event: MeasuredEvent, content: bytes, digest: bytes
     hasher = draft.hasher
     if line is None:
         if how_measured(_IPL, content, digest, hasher) == WHOLE:
-            draft.loader_commands.append(Fact(shown(content), proof(event)))
+            draft.loader_commands.append(fact(shown(content), event))
         else:
             draft.trouble(event, "the log does not show what was measured: no known boot loader")
         return
@@ -71,7 +71,7 @@ def _read_line(draft: Draft, event: MeasuredEvent, content: bytes, digest: bytes
     if one_byte_short:
         draft.quirks[QuirkName.SYSTEMD_BOOT_SHORT] = None
     lines = draft.command_lines if kind is LineKind.COMMAND_LINE else draft.loader_commands
-    lines.append(Fact(text, proof(event)))
+    lines.append(fact(text, event))
 
 
 def read_tag(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
@@ -86,4 +86,4 @@ def read_tag(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
             draft.trouble(event, "a file is measured where command lines are wanted")
     elif len(rows) == 1 and rows[0].tag in _FILE_TAGS:
         name = measured_name(rows[0].data)
-        draft.loader_files.append(Fact(MeasuredFile(name=name, digest=digest), proof(event)))
+        draft.loader_files.append(fact(MeasuredFile(name=name, digest=digest), event))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from attestation.boot.draft import Draft, proof
-from attestation.boot.facts import BootEntry, Fact
+from attestation.boot.draft import Draft, fact
+from attestation.boot.facts import BootEntry
 from attestation.boot.loader import read_tag
 from attestation.boot.secure_boot import read_config_variable
 from attestation.errors import InputError
@@ -35,7 +35,7 @@ def read_option_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None
             except InputError as error:
                 draft.trouble(event, error)
                 return
-            draft.partition_tables.append(Fact(disk, proof(event)))
+            draft.partition_tables.append(fact(disk, event))
     elif event.type == _CONFIG:
         read_config_variable(draft, event, digest)
     elif event.type == _TAG:
@@ -56,9 +56,9 @@ def _read_boot_variable(draft: Draft, event: MeasuredEvent) -> None:
                 description=option.description,
                 path=device_path_text(option.path),
             )
-            draft.boot_entries.append(Fact(entry, proof(event)))
+            draft.boot_entries.append(fact(entry, event))
         elif (variable.vendor, variable.name) == (GLOBAL_VARIABLE, "BootOrder"):
-            draft.boot_order = Fact(parse_boot_order(variable.data), proof(event))
+            draft.boot_order = fact(parse_boot_order(variable.data), event)
     except InputError as error:
         draft.trouble(event, error)
 

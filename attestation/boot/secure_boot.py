@@ -6,8 +6,8 @@ import hashlib
 from types import MappingProxyType
 from typing import Final
 
-from attestation.boot.draft import Draft, proof
-from attestation.boot.facts import Authority, Fact, SignatureDatabase
+from attestation.boot.draft import Draft, fact
+from attestation.boot.facts import Authority, SignatureDatabase
 from attestation.errors import InputError
 from attestation.logs.contents import SHIM_SURPLUS_BYTES
 from attestation.logs.event_types import EventType, event_type_name
@@ -95,16 +95,16 @@ def _believe(
     if key in _MODES:
         value = switch_value(variable)
         if value is not None:
-            draft.modes[variable.name] = Fact(value, proof(event))
+            draft.modes[variable.name] = fact(value, event)
     elif event.pcr != SECURE_BOOT_PCR:
         return
     elif key == _SECURE_BOOT:
         value = switch_value(variable)
         if value is None:
             draft.quirks[QuirkName.SECURE_BOOT_EMPTY] = None
-        draft.secure_boot = Fact(bool(value), proof(event))
+        draft.secure_boot = fact(bool(value), event)
     elif key in _DATABASES:
-        draft.databases[variable.name] = Fact(signature_database(variable.data), proof(event))
+        draft.databases[variable.name] = fact(signature_database(variable.data), event)
 
 
 def signature_database(data: bytes) -> SignatureDatabase:
@@ -158,13 +158,13 @@ def _read_authority(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
         draft.trouble(event, f"variable {variable.name} admits no image: it is no authority")
         return
     draft.authorities.append(
-        Fact(
+        fact(
             Authority(
                 variable=variable.name,
                 digest=admission.value,
                 subject=admission.subject,
                 before_separator=SECURE_BOOT_PCR not in draft.separated,
             ),
-            proof(event),
+            event,
         )
     )

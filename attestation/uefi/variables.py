@@ -44,6 +44,16 @@ def parse_variable(content: bytes, *, surplus: int = 0) -> UefiVariable:
         MalformedInput: If the lengths do not add up to the content (``truncated``,
             ``trailing-bytes``) or the name is not UTF-16 text (``value-out-of-range``).
     """
+    if len(content) >= _FIXED.size:
+        vendor, name_chars, data_bytes = _FIXED.unpack_from(content)
+        begin = _FIXED.size + 2 * name_chars
+        if begin + data_bytes == len(content):
+            return UefiVariable(vendor, _name(content[_FIXED.size : begin]), content[begin:], 0)
+    return _by_fields(content, surplus)
+
+
+def _by_fields(content: bytes, surplus: int) -> UefiVariable:
+    """Read a variable whose lengths do not just add up, to take it or to tell what is wrong."""
     reader = Reader(content, _STRUCTURE)
     vendor, name_chars, data_bytes = reader.unpack(_FIXED, "fixed fields")
     name = reader.take(2 * name_chars, "name")
@@ -51,13 +61,17 @@ def parse_variable(content: bytes, *, surplus: int = 0) -> UefiVariable:
     left = reader.remaining
     if left > surplus:
         reader.end()
+    return UefiVariable(vendor, _name(name), data, left)
+
+
+def _name(name: bytes) -> str:
     try:
         text = name.decode("utf-16-le")
     except UnicodeDecodeError:
         text = ""
     if not text.isprintable() or not text:
-        raise reader.wrong("name", name[:32].hex(), "UTF-16 text")
-    return UefiVariable(vendor, text, data, left)
+        raise Reader(name, _STRUCTURE).wrong("name", name[:32].hex(), "UTF-16 text")
+    return text
 
 
 def switch_value(variable: UefiVariable) -> bool | None:
