@@ -313,7 +313,7 @@ def _not_covered(
         return
     log = "the firmware log has no event for it" if sent else "no firmware log was sent"
     if mute:
-        log = "its IMA list was not sent"
+        log = "its IMA list was not sent, or is not proven"
     yield PcrFault(
         code=RefusalCode.PCR_NOT_COVERED,
         bank=bank,

@@ -23,7 +23,7 @@ from attestation.refusals import RefusalCode
 from verifier.appraisal.faults import PcrFault
 from verifier.appraisal.freshness import FreshQuote
 from verifier.appraisal.runtime_findings import RUNTIME_CLEAN, judge_runtime
-from verifier.appraisal.runtime_ledger import Ledger
+from verifier.appraisal.runtime_ledger import Ledger, unquoted_of
 from verifier.appraisal.runtime_rules import Demand, RuntimeRules, runtime_rules
 from verifier.appraisal.runtime_state import RuntimeState
 from verifier.reference_values.model import PcrKey, ReferenceLibrary
@@ -82,7 +82,7 @@ def prove_runtime(
     policy = reference.runtime.get(rules.policy)
     policy_id, known = (policy.id, policy.known) if policy is not None else ("", _NOTHING_KNOWN)
     reset_count = fresh.bound.authentic.attest.clock.reset_count
-    before = _before(part, progress, (reset_count, policy_id), banks, rules.pcr)
+    before = _before(part, progress, (reset_count, policy_id), values, rules.pcr)
     ledger = Ledger(policy, values, before)
     start: PcrBanks = before.pcrs if before is not None else {}
     followed, padded = _follow(part.content, before, start, values, rules.pcr, known, ledger)
@@ -130,7 +130,7 @@ def _before(
     part: ImaPart,
     progress: RuntimeProgress | None,
     wanted: tuple[int, str],
-    banks: list[HashAlgorithm],
+    values: PcrBanks,
     pcr: int,
 ) -> RuntimeProgress | None:
     """Return what the list goes on from; None if it is whole."""
@@ -140,7 +140,7 @@ def _before(
         progress is None
         or part.offset != progress.entries
         or (progress.reset_count, progress.policy) != wanted
-        or any(pcr not in progress.pcrs.get(bank, {}) for bank in banks)
+        or not _knows_all(progress, values, pcr)
     ):
         raise MalformedInput(
             RefusalCode.IMA_OFFSET_UNKNOWN,
@@ -149,6 +149,18 @@ def _before(
             structure="ima-list",
         )
     return progress
+
+
+def _knows_all(progress: RuntimeProgress, values: PcrBanks, pcr: int) -> bool:
+    """Whether it holds the value of every quoted PCR that entries before it extend.
+
+    It does not if a policy that quotes more of them has come since.
+    """
+    extended = {pcr, *unquoted_of(progress)}.union(*progress.pcrs.values())
+    return all(
+        extended.intersection(quoted) <= progress.pcrs.get(bank, {}).keys()
+        for bank, quoted in values.items()
+    )
 
 
 def _follow(
@@ -231,7 +243,8 @@ def _unproven(
         code = RefusalCode.IMA_REPLAY_MISMATCH
     return RuntimeState(
         progress=None,
-        explained=frozenset((*wrong, *_own(values, rules))),
+        explained=frozenset(wrong),
+        unheard=frozenset(_own(values, rules)).difference(wrong),
         faults=tuple(_mismatch(bank, pcr, reason, values, code) for bank, pcr in wrong),
     )
 

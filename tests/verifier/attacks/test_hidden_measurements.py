@@ -211,3 +211,41 @@ def test_list_that_is_missing_contradicts_where_the_pcr_must_be_explained() -> N
 
     assert_refused(result, Code.PCR_NOT_COVERED, step=4)
     assert 10 in {one.pcr for one in result.findings if one.code == Code.PCR_NOT_COVERED}
+
+
+def test_list_that_is_not_proven_speaks_for_no_other_pcr_of_the_kernel() -> None:
+    court = split("other_pcrs = [11]")
+    court.kernel.measure(b"/opt/evil", b"evil", pcr=11)
+    told_as_firmware(court, 11)
+
+    result = court.look(b"".join(court.kernel.pieces[:2]), offset=0)
+
+    assert_refused(result, Code.IMA_REPLAY_MISMATCH, step=4)
+    assert {one.pcr for one in result.findings if one.value == 96} == {10, 11}
+    assert not [one for one in result.findings if one.code == "log-matched"]
+    assert "not proven" in of(result, Code.PCR_NOT_COVERED).reason
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(SELECTION.replace("11,", ""), SELECTION), (SELECTION, f"{SELECTION}+sha1:11")],
+)
+def test_policy_that_quotes_more_of_the_lists_pcrs_asks_for_the_whole_list(
+    before: str, after: str
+) -> None:
+    """What was proven earlier does not hold their values; an honest device is not accused."""
+    court = Running()
+    asks = APPRAISAL.replace("11, 14]", "14]")
+    of_both = asks.replace("[10]", "[10, 11]")
+    text = of_both if "11" in before else asks
+    court.policy = load_policy(text.format(ima="", selection=before), "test")
+    court.kernel.measure(b"/usr/bin/env", b"env", pcr=11)
+    court.kernel.measure(b"/usr/bin/sh", b"sh")
+    assert court.look().progress is not None
+    court.policy = load_policy(of_both.format(ima="other_pcrs = [11]", selection=after), "test")
+
+    with pytest.raises(InputError) as refused:
+        court.look()
+
+    assert refused.value.code is Code.IMA_OFFSET_UNKNOWN
+    assert "runtime-clean" in {one.code for one in court.look(offset=0).findings}
