@@ -195,8 +195,11 @@ def _files(payload: Element) -> tuple[SupportFile, ...]:
         )
     alone = len(listed) == 1
     files = tuple(_file(element, path, kind, alone=alone) for element, path, kind in listed)
-    if not any(one.event_log for one in files):
+    logs = [one.path for one in files if one.event_log]
+    if not logs:
         raise _malformed("names no event log among its support files")
+    if len(set(logs)) < len(logs):
+        raise _malformed("names two event logs by one path; each makes a set of that name")
     return files
 
 

@@ -78,6 +78,7 @@ def test_real_tag_of_another_binding_is_refused() -> None:
         (tag(file(LOG, size="9" * 13)), "is no number"),
         (tag(file(LOG, "")), "has no name"),
         (tag(file(LOG, "a.bin"), file(OTHER, "b.bin")), "names no event log"),
+        (tag(file(LOG), file(OTHER)), "names two event logs by one path"),
         (
             tag(
                 file(
