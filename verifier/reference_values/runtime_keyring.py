@@ -36,6 +36,15 @@ CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 _MOST_REMEMBERED: Final = 65_536
 _MARK: Final = "-----BEGIN "
 _NAME_CHARS: Final = 60
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for keys and certificates that are not as they should be."""
 
 KeyName = bytes | SubjectKeyId | IssuerAndSerial
 """How a signature names its key: key id (four bytes) of ``security.ima``, or a signer of CMS."""
@@ -205,7 +214,7 @@ def _read(block: str) -> Iterator[tuple[KeyName, FileKey]]:
             names.append(IssuerAndSerial(issuer, certificate.serial_number))
         else:
             key = load_pem_public_key(block.encode())  # type: ignore[assignment]
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"a PEM block is no public key or certificate: {error}") from error
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from tests.simulators.soft_modsig import (
     signer_info,
     verity_data,
 )
-from tests.simulators.soft_tpm_maker import integer, sequence, tlv
+from tests.simulators.soft_tpm_maker import integer, oid, sequence, tlv
 from verifier.reference_values.runtime_keyring import Keyring, Signed, read_keys
 from verifier.reference_values.runtime_learn import (
     compare_runtime_policies,
@@ -287,6 +288,15 @@ def test_what_was_remembered_of_one_file_is_never_anothers_answer() -> None:
     assert keys.judge(joined).signed is Signed.WRONGLY
     as_appended = ImaFile(b"sha256:\0", b"/x", b"", modsig_digest=b"verity:" + tagged(CONTENT))
     assert keys.judge(as_appended._replace(modsig=good)).signed is Signed.WRONGLY
+
+
+def test_certificate_with_an_extension_twice_is_refused_in_words(tmp_path: Path) -> None:
+    der = ssl.PEM_cert_to_DER_cert(Openssl(tmp_path, EC).pem)
+    twice = der.replace(oid("2.5.29.35"), oid("2.5.29.14"))
+    assert twice != der
+
+    with pytest.raises(ValueError, match="no public key or certificate: Duplicate"):
+        read_keys(ssl.DER_cert_to_PEM_cert(twice))
 
 
 # --- the policy -----------------------------------------------------------------------------------
