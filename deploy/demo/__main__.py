@@ -7,6 +7,7 @@ JSON; ``KEEP=1`` leaves everything running until Ctrl-C.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -131,6 +132,7 @@ Still running, below {site.root}. In another terminal:
            --cert {certificate} --key {key} -V mqttv5 -t 'att/v1/+/result/summary' -v
   query  {site.verifier()[0]} query {DEVICES[0]} {broker} \\
            --cert {certificate} --key {key} --jwks https://localhost:{site.https_port}/.well-known/jwks.json
+  steps  {shlex.join(site.verifier("appraise", "--device", DEVICES[1], "--explain"))}
   stop   Ctrl-C here, or: kill {os.getpid()}
 """,
         highlight=False,

@@ -13,7 +13,7 @@ from pathlib import Path
 from deploy.demo.processes import free_port, run
 
 DEVICES = ("edge-a", "edge-b")
-REFERENCE_SET = "supermicro-h12ssl"
+REFERENCE_SET = "rhel8-cloud"
 ACCESS_LIST = Path(__file__).parents[1] / "examples" / "mosquitto.acl"
 """The access list that we ship is the one that the demo runs on."""
 
