@@ -6,6 +6,7 @@ cannot run here says so on stderr and prints no line.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -69,6 +70,8 @@ def main(arguments: list[str], environment_only: str) -> int:
     if unknown := only - known:
         _say(f"no such figure: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
         return 2
+    gc.collect()
+    gc.freeze()  # as `verifier serve` does once it is wired
     return run(benches, only)
 
 
