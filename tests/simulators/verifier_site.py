@@ -33,7 +33,7 @@ from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from verifier.keys.setup import initialise
 from verifier.main import Verifier
-from verifier.services.reference_values import ReferenceValues
+from verifier.services.reference_values import REFRESH, ReferenceValues
 from verifier.services.tokens import Tokens
 from verifier.settings import Settings, load_settings
 from verifier.sources import SystemClock, SystemEntropy
@@ -50,6 +50,11 @@ def boot_log(kernel: bytes = b"kernel 6.1") -> bytes:
     events += [agile_event(pcr, SEPARATOR_EVENT, bytes(4)) for pcr in range(8)]
     events += [agile_event(pcr, ACTION_EVENT, kernel) for pcr in (8, 9)]
     return b"".join(events)
+
+
+def in_use() -> None:
+    """Wait until the running verifier has looked at its store again."""
+    threading.Event().wait(REFRESH.total_seconds() + 0.1)
 
 
 @dataclass

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple, TypeVar
 
 from attestation.algorithms import short_digest
@@ -206,12 +207,18 @@ def _several(
     key: Callable[[Any], Hashable],
     words: Callable[[Any], str],
 ) -> Iterator[FactChange]:
-    """Yield what is in one list and not in the other, however often; replaced one by one."""
-    gone = _beyond(before, after, key)
-    come = _beyond(after, before, key)
-    for place in range(max(len(gone), len(come))):
-        old = gone[place] if place < len(gone) else None
-        new = come[place] if place < len(come) else None
+    """Yield what is in one list and not in the other, however often.
+
+    What is gone from a PCR was replaced by what came into that PCR, one by one.
+    """
+    gone = _by_pcr(_beyond(before, after, key))
+    come = _by_pcr(_beyond(after, before, key))
+    pairs = (
+        pair
+        for pcr in sorted(gone.keys() | come.keys())
+        for pair in zip_longest(gone.get(pcr, ()), come.get(pcr, ()))
+    )
+    for old, new in pairs:
         if old is not None and new is not None:
             said = f"{name} {words(old.value)} was replaced by {words(new.value)}"
         elif new is not None:
@@ -219,8 +226,15 @@ def _several(
         elif old is not None:
             said = f"{name} {words(old.value)} is gone"
         else:
-            return
+            continue
         yield FactChange(kind, plain(said), old.proofs if old else (), new.proofs if new else ())
+
+
+def _by_pcr(facts: Iterable[Fact[T]]) -> dict[int, list[Fact[T]]]:
+    found: dict[int, list[Fact[T]]] = {}
+    for fact in facts:
+        found.setdefault(fact.proofs[0].pcr, []).append(fact)
+    return found
 
 
 def _together(

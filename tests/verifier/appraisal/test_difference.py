@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from attestation.algorithms import HashAlgorithm
-from attestation.boot.facts import BootFacts, Fact, MeasuredFile, Proof, SignatureDatabase
+from attestation.boot.facts import (
+    BootFacts,
+    Fact,
+    Image,
+    ImageKind,
+    MeasuredFile,
+    Proof,
+    SignatureDatabase,
+)
 from attestation.logs.event_types import EventType
 from attestation.logs.replay import ReplayedLog, replay
 from attestation.logs.tcg import UnverifiedEvent, parse_firmware_log
@@ -222,6 +230,27 @@ def test_facts_that_come_and_go_are_told() -> None:
     assert words(BootFacts(boot_order=Fact((1,), (Proof(1, 3),))), BootFacts()) == [
         "the boot order is not measured any more (it was 0001)"
     ]
+
+
+def test_an_image_is_replaced_by_one_of_its_own_pcr() -> None:
+    def image(kind: ImageKind, pcr: int, mark: bytes) -> Fact[Image]:
+        made = Image(kind=kind, digest=mark * 32, path=mark.decode(), before_separator=False)
+        return Fact(made, (Proof(pcr, 3),))
+
+    shim = image(ImageKind.APPLICATION, 4, b"s")
+    firmware, other = image(ImageKind.FIRMWARE, 0, b"f"), image(ImageKind.FIRMWARE, 0, b"g")
+
+    changes = fact_changes(BootFacts(images=(firmware, shim)), BootFacts(images=(other,)))
+
+    replaced, gone = changes
+    assert "was replaced by" in replaced.words
+    assert (replaced.before[0].pcr, replaced.after[0].pcr) == (0, 0)
+    assert gone.words.endswith("is gone")
+    assert (gone.before[0].pcr, gone.after) == (4, ())
+
+    came, lost = fact_changes(BootFacts(images=(shim,)), BootFacts(images=(firmware,)))
+    assert came.words.endswith("was added")
+    assert lost.words.endswith("is gone")
 
 
 def test_text_of_a_log_cannot_steer_a_terminal() -> None:

@@ -7,7 +7,6 @@ nothing else.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -17,16 +16,10 @@ import pytest
 from tests.simulators.command_line import Run, runner
 from tests.simulators.runtime_site import POLICY, digest_of
 from tests.simulators.soft_manufacturer import SoftManufacturer
-from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log
-from verifier.services.reference_values import REFRESH
+from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log, in_use
 
 MORE = "[limits]\nrequests_per_s = 1000.0\nburst = 100000\n"
 Begin = Callable[[str], tuple[VerifierSite, Run]]
-
-
-def in_use() -> None:
-    """Wait until the running verifier has looked at its store again."""
-    threading.Event().wait(REFRESH.total_seconds() + 0.1)
 
 
 @pytest.fixture

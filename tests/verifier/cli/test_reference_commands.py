@@ -19,7 +19,7 @@ from attestation.wire.strict_cbor import CborValue, Tagged
 from tests.simulators.command_line import Run, runner
 from tests.simulators.corim_press import comid, corim, public_pem, registers, signed, triple
 from tests.simulators.soft_manufacturer import SoftManufacturer
-from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log
+from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log, in_use
 from verifier import policies
 from verifier.cli.moments import parse_moment
 from verifier.errors import RequestRefused
@@ -119,7 +119,9 @@ def test_new_version_is_rolled_out_in_stages(
     sets = listed(run)
     assert sets["gold/2"]["to_review"] == [8, 9]
     assert sets["gold/1"]["accepted_until"] is not None
-    assert device.attest().json["status"] == new.attest().json["status"]
+    in_use()
+    assert device.attest().json["status"] == "affirming", "of the old version, accepted on"
+    assert new.attest().json["status"] == "affirming", "of the new version"
 
     assert run("reference-values", "diff", "gold/1", "gold/2")[0] == 1
     assert run("reference-values", "diff", "gold", "gold/2")[1] == "both accept the same\n"
