@@ -252,11 +252,18 @@ class ReferenceValues:
 
         Raises:
             NotFound: If there is no such set.
-            RequestRefused: If nobody is named.
+            RequestRefused: If nobody is named, or a PCR that the set does not hold.
         """
         if not by.strip() or not by.isprintable():
             raise RequestRefused(RefusalCode.REQUEST_INVALID, "say who has reviewed the set")
         chosen = self.named(name)
+        held = {index for values in chosen.pcrs.values() for index in values}
+        if pcrs is not None and not pcrs <= held:
+            raise RequestRefused(
+                RefusalCode.REQUEST_INVALID,
+                f"the set holds no PCR {min(pcrs - held)}; it holds "
+                + ", ".join(map(str, sorted(held))),
+            )
         left = frozenset() if pcrs is None else chosen.to_review - pcrs
         made = replace(chosen, reviewed_by=by, reviewed_at=at, to_review=left)
         with self._store.work() as work:

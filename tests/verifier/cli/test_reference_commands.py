@@ -87,6 +87,9 @@ def test_learnt_set_is_shown_and_reviewed(run: Run, device: SiteDevice) -> None:
     assert "(to review)" in shown
     assert "EV_SEPARATOR" in shown
 
+    code, _, wrong = run("reference-values", "review", "gold", "--by", "me", "--pcr", "77")
+    assert code != 0
+    assert "the set holds no PCR 77; it holds 0, " in wrong
     _, told, _ = run("reference-values", "review", "gold", "--by", "night shift", "--pcr", "0")
     assert 0 not in listed(run)["gold/1"]["to_review"]
     assert "not reviewed yet: PCR 1" in told
