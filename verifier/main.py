@@ -70,13 +70,15 @@ def load_engine(settings: Settings) -> RegoEngine:
     named = settings.policy.rego
     try:
         text = (
-            Path(named).read_text()
+            Path(named).read_text(encoding="utf-8")
             if named
             else (resources.files("verifier.policies") / "device_decision.rego").read_text()
         )
         return RegoEngine(text, config={"allow_warning": settings.policy.allow_warning})
     except OSError as error:
         raise SettingsInvalid(f"policy.rego {named!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsInvalid(f"policy.rego {named!r} is not UTF-8 text") from error
     except PolicyRejected as error:
         raise SettingsInvalid(f"policy.rego {named or '(packaged)'}: {error}") from error
 

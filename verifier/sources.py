@@ -65,12 +65,14 @@ def load_appraisal_policy(settings: Settings) -> AppraisalPolicy:
     try:
         if named in packaged_policies():
             return packaged_policy(named)
-        return load_policy(Path(named).read_text(), named, known_digests())
+        return load_policy(Path(named).read_text(encoding="utf-8"), named, known_digests())
     except OSError as error:
         raise SettingsInvalid(
             f"policy.appraisal {named!r} is neither a packaged policy "
             f"({', '.join(packaged_policies())}) nor a readable file: {error.strerror}"
         ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsInvalid(f"policy.appraisal {named!r} is not UTF-8 text") from error
     except AttestationError as error:
         raise SettingsInvalid(f"policy.appraisal {named}: {error.describe()}") from error
 

@@ -42,11 +42,13 @@ def settings() -> Settings:
     )
     path = named or DEFAULT_FILE
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         if named is not None or path.exists():
             raise SettingsInvalid(f"{path}: {error.strerror}") from error
         text = ""
+    except UnicodeDecodeError as error:
+        raise SettingsInvalid(f"{path} is not UTF-8 text") from error
     return load_settings(text, str(path), os.environ)
 
 

@@ -1,0 +1,44 @@
+"""Files that a command cannot use: one line that names the file, and never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.simulators.command_line import runner
+from verifier.errors import SettingsInvalid
+from verifier.main import load_engine
+from verifier.settings import load_settings
+from verifier.sources import load_appraisal_policy
+
+NOT_UTF8 = b"# caf\xe9 \xff\xfe\n"
+
+
+@pytest.fixture
+def not_text(tmp_path: Path) -> Path:
+    path = tmp_path / "latin"
+    path.write_bytes(NOT_UTF8)
+    return path
+
+
+def test_settings_that_are_not_utf8_are_one_line(
+    not_text: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = runner(monkeypatch, capfd, "-c", not_text)("devices", "list")
+
+    assert said == (2, "", f"verifier: settings-invalid: {not_text} is not UTF-8 text\n")
+
+
+def test_appraisal_policy_that_is_not_utf8_is_refused_by_name(not_text: Path) -> None:
+    settings = load_settings(f'[policy]\nappraisal = "{not_text}"\n', "test", {})
+
+    with pytest.raises(SettingsInvalid, match=r"policy\.appraisal '.*latin' is not UTF-8"):
+        load_appraisal_policy(settings)
+
+
+def test_decision_policy_that_is_not_utf8_is_refused_by_name(not_text: Path) -> None:
+    settings = load_settings(f'[policy]\nrego = "{not_text}"\n', "test", {})
+
+    with pytest.raises(SettingsInvalid, match=r"policy\.rego '.*latin' is not UTF-8"):
+        load_engine(settings)
