@@ -1,14 +1,15 @@
 """The ``device-agent`` command.
 
 Exit codes: 0 done; 1 a check failed, or the device was judged and is denied; 2 usage or settings;
-3 TPM, its keys or a source on this machine; 4 verifier or broker not reached or not trusted;
-5 refused by the verifier; 6 state directory. Errors are one line on standard error:
-``device-agent: <code>: <reason>``.
+3 TPM, its keys or a source on this machine, or output that cannot be written; 4 verifier or broker
+not reached or not trusted; 5 refused by the verifier; 6 state directory. Errors are one line on
+standard error: ``device-agent: <code>: <reason>``.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(options.config, os.environ)
         code: int = options.command(settings, options)
+        print(end="", flush=True)
     except DeviceAgentError as error:
         print(f"device-agent: {error.code}: {error.reason}", file=sys.stderr)
         return exit_code(error)
@@ -80,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output went away; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"device-agent: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return TPM
     except KeyboardInterrupt:
         return 130
     return code

@@ -5,12 +5,13 @@ code  kind
 ===== ==========================================================
 1     refused: not found, conflict, a proof that does not hold
 2     malformed: input, request or configuration
-3     unavailable: store, broker, key files
+3     unavailable: store, broker, key files, a full disk under the output
 ===== ==========================================================
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 
 from attestation.errors import AttestationError, InputError
@@ -18,6 +19,10 @@ from attestation.refusals import RefusalCode
 from verifier.errors import RequestRefused, ServiceError, SettingsInvalid, Unavailable
 
 REFUSED, MALFORMED, UNAVAILABLE = 1, 2, 3
+
+OUTPUT_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a file that output is sent to can fail with; files of ours are told where they are written.
+"""
 
 
 def complain(code: RefusalCode, reason: str) -> None:
@@ -33,3 +38,9 @@ def failure(error: AttestationError | ServiceError) -> int:
     if isinstance(error, InputError | RequestRefused | SettingsInvalid):
         return MALFORMED
     return REFUSED
+
+
+def output_lost(error: OSError) -> int:
+    """Say that what was printed is not all written, and return the exit code for it."""
+    print(f"verifier: the output cannot be written: {error.strerror}", file=sys.stderr)
+    return UNAVAILABLE

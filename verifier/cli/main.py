@@ -26,7 +26,7 @@ from verifier.cli import (
     serve,
 )
 from verifier.cli.context import ConfigChoice, Json
-from verifier.cli.failures import failure
+from verifier.cli.failures import OUTPUT_FAULTS, failure, output_lost
 from verifier.cli.reference_values import reference_values
 from verifier.cli.runtime_policy import runtime_policy
 from verifier.cli.service_certificate import service
@@ -139,9 +139,24 @@ def quote(
 def main() -> None:
     """Run one command; errors of ours become one line and an exit code."""
     try:
-        app()
-    except (AttestationError, ServiceError) as error:
-        sys.exit(failure(error))
+        _run()
     except BrokenPipeError:
         # The reader of our output went away; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in OUTPUT_FAULTS:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(output_lost(error))
+
+
+def _run() -> None:
+    """Run one command and write out all that it printed, while a fault can still be told."""
+    if sys.stdout is None:  # closed by the shell
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the whole run
+    try:
+        app()
+    except (AttestationError, ServiceError) as error:
+        sys.exit(failure(error))
+    finally:
+        sys.stdout.flush()
