@@ -257,7 +257,7 @@ class ReferenceValues:
         if not by.strip() or not by.isprintable():
             raise RequestRefused(RefusalCode.REQUEST_INVALID, "say who has reviewed the set")
         chosen = self.named(name)
-        held = {index for values in chosen.pcrs.values() for index in values}
+        held = chosen.to_review.union(*chosen.pcrs.values())
         if pcrs is not None and not pcrs <= held:
             raise RequestRefused(
                 RefusalCode.REQUEST_INVALID,
