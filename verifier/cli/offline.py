@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, NotRequired, TypedDict, TypeVar
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from attestation.algorithms import HashAlgorithm, hash_by_label
@@ -24,6 +22,7 @@ from attestation.limits import MAX_FIRMWARE_LOG_BYTES, MAX_IMA_LIST_BYTES
 from attestation.logs.replay import ReplayedLog, check_event_contents, replay
 from attestation.logs.tcg import UnverifiedLog, parse_firmware_log
 from attestation.refusals import RefusalCode
+from verifier.cli import output
 from verifier.cli.boot_facts import FactsDocument, fact_rows, log_facts, remark_rows
 from verifier.cli.ima import ImaDocument, judge_ima
 from verifier.cli.quote_verdict import QuoteFiles, QuoteVerdict, judge_quote
@@ -328,10 +327,8 @@ def _print_quote(verdict: QuoteVerdict) -> None:
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table: framed on a terminal, plain aligned columns for pipes and files."""
     if sys.stdout.isatty():
-        table = Table(*heads)
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))  # never markup: a log may hold brackets
-        Console().print(table)
+        # Never markup: a log may hold brackets.
+        output.draw_table(heads, [[Text(cell) for cell in row] for row in rows])
         return
     widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
     for row in (heads, *rows):

@@ -55,7 +55,17 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         for row in rows:
             print("\t".join(str(cell) for cell in row))
         return
-    table = Table(*columns)
+    draw_table(
+        columns,
+        [[Text(str(cell), style=STYLES.get(str(cell), "")) for cell in row] for row in rows],
+    )
+
+
+def draw_table(columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    """Draw a table on a terminal; a cell too wide for it goes on below, none is cut."""
+    table = Table()
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell), style=STYLES.get(str(cell), "")) for cell in row))
+        table.add_row(*row)
     Console().print(table)
