@@ -24,6 +24,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from attestation.refusals import RefusalCode
 
 
@@ -50,6 +52,11 @@ class AttestationError(Exception):
         self.structure = structure
         self.offset = offset
         super().__init__(self.describe())
+
+    def told_of(self, origin: str) -> Self:
+        """Return the same error whose reason begins with the name of what was read."""
+        reason = f"{origin}: {self.reason}"
+        return type(self)(self.code, reason, structure=self.structure, offset=self.offset)
 
     def describe(self) -> str:
         """Return one line for people: code, place, reason."""

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from attestation.algorithms import HashAlgorithm, hash_by_id
-from attestation.errors import InputError, ReplayMismatch
+from attestation.errors import AttestationError, InputError, ReplayMismatch
 from attestation.evidence import Evidence
 from attestation.limits import MAX_EVIDENCE_BYTES
 from attestation.logs.replay import ReplayedLog, replay
@@ -43,9 +43,11 @@ def command(
     """Say what changed from one evidence to another. Exit code 0 nothing, 1 something."""
     if (after is None) is not bool(device):
         raise RequestRefused(RefusalCode.REQUEST_INVALID, "give AFTER or --device ID, one of them")
-    old, old_note = _take(read_bounded(before, MAX_EVIDENCE_BYTES))
-    new, new_note = _take(
-        read_bounded(after, MAX_EVIDENCE_BYTES) if after is not None else _last(device)
+    old, old_note = _take(read_bounded(before, MAX_EVIDENCE_BYTES), str(before))
+    new, new_note = (
+        _take(read_bounded(after, MAX_EVIDENCE_BYTES), str(after))
+        if after is not None
+        else _take(_last(device), f"device {device}")
     )
     bank = _common_bank(old, new)
     found = differences(old[bank], new[bank])
@@ -91,12 +93,15 @@ def _last(device: str) -> bytes:
     return kept
 
 
-def _take(content: bytes) -> tuple[dict[HashAlgorithm, Snapshot], str]:
+def _take(content: bytes, origin: str) -> tuple[dict[HashAlgorithm, Snapshot], str]:
     """Read an evidence or a log; return one snapshot for each bank, and what to know of it."""
     try:
         log = replay(parse_firmware_log(content))
     except (InputError, ReplayMismatch):
-        return _of_evidence(decode_evidence(content))
+        try:
+            return _of_evidence(decode_evidence(content))
+        except AttestationError as error:
+            raise error.told_of(origin) from error
     return {bank: snapshot(bank, values, log) for bank, values in log.pcrs.items()}, _NOT_QUOTED
 
 

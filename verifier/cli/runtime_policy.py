@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from attestation.errors import InputError
 from attestation.limits import MAX_IMA_LIST_BYTES
 from attestation.logs.ima.measured import parse_ima_list
 from attestation.refusals import RefusalCode
@@ -15,6 +16,7 @@ from verifier.api.documents import moment
 from verifier.appraisal.runtime_ledger import AGGREGATE_NOT_QUOTED, Ledger, told
 from verifier.cli import context, output
 from verifier.cli.context import Json
+from verifier.cli.ima import judge_ima
 from verifier.cli.reference_values import read_bounded
 from verifier.errors import RequestRefused
 from verifier.ports import DocumentKind
@@ -66,7 +68,12 @@ def learn(
     for source in sources:
         path = Path(source)
         if "/" in source or path.exists():
-            lists.append((path.name, read_bounded(path, MAX_IMA_LIST_BYTES)))
+            content = read_bounded(path, MAX_IMA_LIST_BYTES)
+            try:
+                judge_ima(content)
+            except InputError as error:
+                raise error.told_of(source) from error
+            lists.append((path.name, content))
         else:
             store = context.store(context.settings())
             lists.append((f"device {source}", proven_list(store, source)))

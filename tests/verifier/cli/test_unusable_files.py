@@ -12,6 +12,8 @@ from verifier.main import load_engine
 from verifier.settings import load_settings
 from verifier.sources import load_appraisal_policy
 
+H12SSL = next((Path(__file__).parents[2] / "data").rglob("h12ssl"))
+LOG, IMA = H12SSL / "eventlog", H12SSL / "binary_runtime_measurements"
 NOT_UTF8 = b"# caf\xe9 \xff\xfe\n"
 
 
@@ -42,3 +44,42 @@ def test_decision_policy_that_is_not_utf8_is_refused_by_name(not_text: Path) -> 
 
     with pytest.raises(SettingsInvalid, match=r"policy\.rego '.*latin' is not UTF-8"):
         load_engine(settings)
+
+
+def test_compare_says_which_of_two_files_is_malformed(
+    not_text: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = runner(monkeypatch, capfd)
+
+    for words in ((LOG, not_text), (not_text, LOG)):
+        code, out, err = run("compare", *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f": {not_text}: " in err
+
+
+@pytest.mark.parametrize("content", [b"", NOT_UTF8])
+def test_learning_says_which_list_is_empty_or_malformed(
+    content: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    bad = tmp_path / "list"
+    bad.write_bytes(content)
+
+    code, out, err = runner(monkeypatch, capfd)("runtime-policy", "learn", IMA, bad, "--name", "x")
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f": {bad}: " in err
+
+
+def test_empty_ima_list_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "list"
+    empty.touch()
+
+    code, out, err = runner(monkeypatch, capfd)("ima", empty)
+
+    assert (code, out) == (2, "")
+    assert "the list holds no entry" in err
