@@ -154,14 +154,14 @@ def _read_log(reader: Reader, events: list[UnverifiedEvent]) -> UnverifiedLog:
                     + ("a second time" if locality is not None else "later"),
                 )
             locality = _startup_locality(reader, event)
-        if len(events) >= MAX_FIRMWARE_LOG_EVENTS:
+        events.append(event)
+        if len(events) >= MAX_FIRMWARE_LOG_EVENTS and reader.remaining:
             raise LimitExceeded(
                 RefusalCode.TOO_MANY,
                 f"a log may have {MAX_FIRMWARE_LOG_EVENTS} events, this one has more",
                 structure=_STRUCTURE,
                 offset=reader.offset,
             )
-        events.append(event)
     return UnverifiedLog(
         banks=tuple(sizes),
         events=tuple(events),
