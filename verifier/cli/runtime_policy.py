@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from attestation.errors import InputError
 from attestation.limits import MAX_IMA_LIST_BYTES
 from attestation.logs.ima.measured import parse_ima_list
 from attestation.refusals import RefusalCode
@@ -16,7 +15,6 @@ from verifier.api.documents import moment
 from verifier.appraisal.runtime_ledger import AGGREGATE_NOT_QUOTED, Ledger, told
 from verifier.cli import context, output
 from verifier.cli.context import Json
-from verifier.cli.ima import judge_ima
 from verifier.cli.reference_values import read_bounded
 from verifier.errors import RequestRefused
 from verifier.ports import DocumentKind
@@ -68,12 +66,7 @@ def learn(
     for source in sources:
         path = Path(source)
         if "/" in source or path.exists():
-            content = read_bounded(path, MAX_IMA_LIST_BYTES)
-            try:
-                judge_ima(content)
-            except InputError as error:
-                raise error.told_of(source) from error
-            lists.append((path.name, content))
+            lists.append((source, read_bounded(path, MAX_IMA_LIST_BYTES)))
         else:
             store = context.store(context.settings())
             lists.append((f"device {source}", proven_list(store, source)))

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from attestation.errors import InputError, MalformedInput
 from attestation.logs.ima.aggregate import BOOT_AGGREGATE
 from attestation.logs.ima.measured import parse_ima_list
 from attestation.logs.ima.template import NG, path_of, read_template, show
+from attestation.refusals import RefusalCode
 from verifier.reference_values.runtime_keyring import signer_names
 from verifier.reference_values.runtime_policy import RuntimePolicy
 from verifier.reference_values.runtime_rows import digest_text, path_text
@@ -27,30 +29,36 @@ def learn_runtime_policy(name: str, lists: Sequence[tuple[str, bytes]]) -> str:
 
     Args:
         name: The policy's name.
-        lists: (origin, list) of machines that are known to be good; ascii or binary.
+        lists: (origin, list) of machines that are known to be good; ascii or binary. Of an origin
+            that is a path, the policy names the file alone.
 
     Returns:
         TOML, sorted by directory and path; the same lists give the same text.
 
     Raises:
-        InputError: If a list cannot be read.
+        InputError: If a list cannot be read or is empty; the reason begins with its origin.
     """
     files: dict[bytes, set[bytes]] = {}
     violations: set[bytes] = set()
     signers: Counter[str] = Counter()
     remarks: list[str] = []
     for origin, content in lists:
-        measured = parse_ima_list(content)
-        shown = show(origin.encode())
-        remarks.append(f"# learnt from {shown}: {measured.count} entries")
-        for number, entry in enumerate(measured):
-            if entry.is_violation:
-                violations.add(path_of(entry.template, entry.data))
-                continue
-            file = read_template(entry.template, entry.data, number)
-            if file.path != BOOT_AGGREGATE:
-                files.setdefault(file.path, set()).add(file.digest)
-                signers.update(signer_names(file))
+        try:
+            measured = parse_ima_list(content)
+            if not measured.count:
+                raise MalformedInput(RefusalCode.IMA_LIST_MISSING, "the list holds no entry")
+            shown = show(origin.rpartition("/")[2].encode())
+            remarks.append(f"# learnt from {shown}: {measured.count} entries")
+            for number, entry in enumerate(measured):
+                if entry.is_violation:
+                    violations.add(path_of(entry.template, entry.data))
+                    continue
+                file = read_template(entry.template, entry.data, number)
+                if file.path != BOOT_AGGREGATE:
+                    files.setdefault(file.path, set()).add(file.digest)
+                    signers.update(signer_names(file))
+        except InputError as error:
+            raise error.told_of(origin) from error
     remarks += _signed(signers)
     return "\n".join((*_head(name, remarks, violations), *_rows(files), "'''", ""))
 
