@@ -35,6 +35,16 @@ ATTESTATION_KEY_USAGE: Final = x509.ObjectIdentifier("2.23.133.8.3")
 ENDORSEMENT_KEY_USAGE: Final = x509.ObjectIdentifier("2.23.133.8.1")
 """tcg-kp-EKCertificate: extended key usage of an EK certificate."""
 
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for certificates, lists and keys that are not as they should be."""
+
 _STRUCTURE: Final = "Certificate"
 _MAX_SERIAL_CHARS: Final = 64
 """ub-serial-number (RFC 5280, appendix A.1)."""
@@ -78,13 +88,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
             "the certificate's key is of a kind we cannot read; use ECDSA P-256 or P-384, or RSA",
             structure=_STRUCTURE,
         ) from error
-    except (
-        ValueError,
-        TypeError,
-        x509.InvalidVersion,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-    ) as error:
+    except UNREADABLE as error:
         raise _malformed(f"not one well-formed DER certificate: {str(error)[:120]}") from error
     if certificate.version is not x509.Version.v3:
         raise _malformed(f"version is {certificate.version.name}, wanted v3")

@@ -17,24 +17,16 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 
 from attestation import der
+from attestation.certificates import UNREADABLE
 from attestation.ek.names import read_name
 from attestation.errors import LimitExceeded, MalformedInput, UntrustedEndorsement
 from attestation.limits import MAX_REVOCATION_LIST_BYTES
 from attestation.refusals import RefusalCode
 
 _STRUCTURE: Final = "CertificateList"
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-"""What the library raises for lists that are not as they should be."""
 
 _PEM_BEGIN: Final = b"-----BEGIN X509 CRL-----"
 _PEM_END: Final = b"-----END X509 CRL-----"
@@ -116,12 +108,12 @@ def read_revocation_lists(
                     beside += x509.load_pem_x509_certificates(content)
             else:
                 lists.append(x509.load_der_x509_crl(content))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _malformed(f"not a revocation list: {str(error)[:120]}") from error
     issuers = (*anchors, *(one for one in beside if _issued_by_any(one, anchors)))
     try:  # the library reads names, times and entries late
         return tuple(_judged(one, issuers) for one in lists)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _malformed(f"not a revocation list: {str(error)[:120]}") from error
 
 

@@ -8,10 +8,10 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from attestation.certificates import UNREADABLE
 from attestation.der import DerReader
 from attestation.ek.names import read_name
 from attestation.errors import AttestationError, MalformedInput
@@ -36,15 +36,6 @@ CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 _MOST_REMEMBERED: Final = 65_536
 _MARK: Final = "-----BEGIN "
 _NAME_CHARS: Final = 60
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-"""What the library raises for keys and certificates that are not as they should be."""
 
 KeyName = bytes | SubjectKeyId | IssuerAndSerial
 """How a signature names its key: key id (four bytes) of ``security.ima``, or a signer of CMS."""
@@ -214,7 +205,7 @@ def _read(block: str) -> Iterator[tuple[KeyName, FileKey]]:
             names.append(IssuerAndSerial(issuer, certificate.serial_number))
         else:
             key = load_pem_public_key(block.encode())  # type: ignore[assignment]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(f"a PEM block is no public key or certificate: {error}") from error
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:

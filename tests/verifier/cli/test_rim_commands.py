@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.limits import MAX_RIM_BYTES
+from tests.simulators.command_line import Run, runner
 from tests.simulators.corim_press import public_pem
 from tests.simulators.rim_press import file, press, tag
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import VerifierSite, boot_log
-from verifier.cli import main as command_line
 
-Run = Callable[..., tuple[int, str, str]]
 KEY, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 LOG = boot_log()
 
@@ -33,17 +31,7 @@ def site(tmp_path: Path) -> Iterator[VerifierSite]:
 def run(
     site: VerifierSite, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Run:
-    def run_command(*arguments: str | Path) -> tuple[int, str, str]:
-        capfd.readouterr()
-        words = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["verifier", "-c", str(site.config), *words])
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        said = capfd.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return run_command
+    return runner(monkeypatch, capfd, "-c", site.config)
 
 
 @pytest.fixture
