@@ -96,7 +96,9 @@ class Reader:
         self.offset = stop
         return layout.unpack_from(self._data, start)
 
-    def records(self, layout: Struct) -> Iterator[tuple[tuple[Any, ...], bytes]]:
+    def records(
+        self, layout: Struct, *, whole: bool = False
+    ) -> Iterator[tuple[tuple[Any, ...], bytes]]:
         """Read records whose last fixed field is the size of the content that follows, as they fit.
 
         Stops before the first record that does not fit, or at the end, and never fails:
@@ -105,16 +107,18 @@ class Reader:
 
         Args:
             layout: The fixed fields, their last an unsigned number.
+            whole: The size counts the fixed fields too.
 
         Yields:
             The fixed fields and the content.
         """
         data, end, head, read = self._data, self._end, layout.size, layout.unpack_from
         begin = self.offset + head
+        counted = head if whole else 0
         while begin <= end:
             fields = read(data, begin - head)
-            stop = begin + fields[-1]
-            if stop > end:
+            stop = begin + fields[-1] - counted
+            if not begin <= stop <= end:
                 return
             self.offset = stop
             yield fields, data[begin:stop]

@@ -19,8 +19,8 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from attestation.algorithms import HashAlgorithm
-from attestation.boot.draft import Draft, fact
-from attestation.boot.facts import BootFacts, ImageKind
+from attestation.boot.draft import Draft
+from attestation.boot.facts import BootFacts, ImageKind, fact
 from attestation.boot.images import APPLICATION_PCR, IMAGE_PCRS, read_image_event
 from attestation.boot.loader import read_loader_event
 from attestation.boot.options import read_option_event
@@ -169,7 +169,7 @@ def _finish(draft: Draft, covered: frozenset[int]) -> BootFacts:
         boot_entries=tuple(draft.boot_entries),
         partition_tables=tuple(draft.partition_tables),
         command_lines=tuple(draft.command_lines),
-        loader_commands=tuple(draft.loader_commands),
+        loader_lines=tuple(draft.loader_lines),
         loader_files=tuple(draft.loader_files),
         firmware_version=draft.firmware_version,
         exit_boot_services=draft.exit_boot_services,

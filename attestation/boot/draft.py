@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final, TypeVar
 
 from attestation.algorithms import HashAlgorithm
 from attestation.boot.facts import (
@@ -23,12 +21,6 @@ from attestation.logs.contents import HASHERS, Hasher, how_measured
 from attestation.logs.event_types import event_type_name
 from attestation.logs.replay import MeasuredEvent
 from attestation.refusals import RefusalCode
-
-_PROOF: Final[Callable[[tuple[int, int]], Proof]] = partial(tuple.__new__, Proof)
-_FACT: Final[Callable[[tuple[Any, tuple[Proof]]], Fact[Any]]] = partial(tuple.__new__, Fact)
-"""As ``_make``, for fields of the right number: a log has a hundred facts."""
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,7 +54,7 @@ class Draft:
     boot_entries: list[Fact[BootEntry]] = field(default_factory=list)
     partition_tables: list[Fact[str]] = field(default_factory=list)
     command_lines: list[Fact[str]] = field(default_factory=list)
-    loader_commands: list[Fact[str]] = field(default_factory=list)
+    loader_lines: list[MeasuredEvent] = field(default_factory=list)
     loader_files: list[Fact[MeasuredFile]] = field(default_factory=list)
     firmware_version: Fact[str] | None = None
     exit_boot_services: Fact[bool] | None = None
@@ -116,8 +108,3 @@ class Draft:
         self.troubles.append(
             Trouble(code=str(code), proof=Proof(event.pcr, event.number), reason=reason)
         )
-
-
-def fact(value: T, event: MeasuredEvent) -> Fact[T]:
-    """Return a fact with the event as its one proof."""
-    return _FACT((value, (_PROOF((event[1], event[0])),)))

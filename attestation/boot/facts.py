@@ -7,10 +7,14 @@ says which PCRs those are. What no proven event tells is ``None`` or empty, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from attestation.logs.replay import MeasuredEvent
+from attestation.uefi.loaders import command_text
 
 T = TypeVar("T")
 
@@ -31,6 +35,16 @@ class Fact(NamedTuple, Generic[T]):
 
     value: T
     proofs: tuple[Proof, ...]
+
+
+_PROOF: Final[Callable[[tuple[int, int]], Proof]] = partial(tuple.__new__, Proof)
+_FACT: Final[Callable[[tuple[Any, tuple[Proof]]], Fact[Any]]] = partial(tuple.__new__, Fact)
+"""As ``_make``, for fields of the right number."""
+
+
+def fact(value: T, event: MeasuredEvent) -> Fact[T]:
+    """Return a fact with the event as its one proof."""
+    return _FACT((value, (_PROOF((event[1], event[0])),)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +161,7 @@ class BootFacts:
         boot_entries: Those Boot#### entries that were measured.
         partition_tables: Disk GUIDs of the measured GPTs, in text.
         command_lines: Kernel command lines as boot loaders measured them, in order.
-        loader_commands: Commands of the boot loader, in order.
+        loader_lines: Proven events that hold the boot loader's commands, in order.
         loader_files: Files that the boot loader measured.
         firmware_version: Text of EV_S_CRTM_VERSION, if measured.
         exit_boot_services: Whether the boot loader left the firmware; None if the log is silent.
@@ -168,7 +182,7 @@ class BootFacts:
     boot_entries: tuple[Fact[BootEntry], ...] = ()
     partition_tables: tuple[Fact[str], ...] = ()
     command_lines: tuple[Fact[str], ...] = ()
-    loader_commands: tuple[Fact[str], ...] = ()
+    loader_lines: tuple[MeasuredEvent, ...] = ()
     loader_files: tuple[Fact[MeasuredFile], ...] = ()
     firmware_version: Fact[str] | None = None
     exit_boot_services: Fact[bool] | None = None
@@ -178,3 +192,8 @@ class BootFacts:
     not_covered: tuple[str, ...] = ()
     troubles: tuple[Trouble, ...] = ()
     quirks: tuple[str, ...] = ()
+
+    @property
+    def loader_commands(self) -> tuple[Fact[str], ...]:
+        """Commands of the boot loader, in order; told when asked for, since no rule reads them."""
+        return tuple(fact(command_text(event.event), event) for event in self.loader_lines)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from attestation.boot.draft import Draft, fact
-from attestation.boot.facts import Image, ImageKind
+from attestation.boot.draft import Draft
+from attestation.boot.facts import Image, ImageKind, fact
 from attestation.errors import InputError
 from attestation.logs.contents import WHOLE, how_measured
 from attestation.logs.event_types import EventType, event_type_name

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from attestation.boot.draft import Draft, fact
-from attestation.boot.facts import MeasuredFile
+from attestation.boot.draft import Draft
+from attestation.boot.facts import MeasuredFile, fact
 from attestation.errors import InputError
 from attestation.logs.contents import WHOLE, how_measured
 from attestation.logs.event_types import EventType
 from attestation.logs.quirks import QuirkName
 from attestation.logs.replay import MeasuredEvent
 from attestation.uefi.loaders import (
+    GRUB_COMMAND,
     LineKind,
     measured_name,
     parse_loader_line,
@@ -23,7 +24,6 @@ from attestation.uefi.tagged import (
     SYSTEMD_LOADER_CONF,
     parse_tagged_events,
 )
-from attestation.uefi.text import shown
 
 _IPL: Final = int(EventType.IPL)
 _TAG: Final = int(EventType.EVENT_TAG)
@@ -41,6 +41,11 @@ def read_loader_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None
     """
     _, pcr, kind, _, content = event
     if kind == _IPL and pcr in _LINE_PCRS:
+        if content.startswith(GRUB_COMMAND):  # most events of a log
+            measured = content[len(GRUB_COMMAND) :].rstrip(b"\0")
+            if draft.hasher(measured).digest() == digest:
+                draft.loader_lines.append(event)
+                return
         _read_line(draft, event, content, digest)
     elif kind == _TAG:
         read_tag(draft, event, digest)
@@ -60,7 +65,7 @@ def _read_line(draft: Draft, event: MeasuredEvent, content: bytes, digest: bytes
     hasher = draft.hasher
     if line is None:
         if how_measured(_IPL, content, digest, hasher) == WHOLE:
-            draft.loader_commands.append(fact(shown(content), event))
+            draft.loader_lines.append(event)
         else:
             draft.trouble(event, "the log does not show what was measured: no known boot loader")
         return
@@ -70,8 +75,10 @@ def _read_line(draft: Draft, event: MeasuredEvent, content: bytes, digest: bytes
         return
     if one_byte_short:
         draft.quirks[QuirkName.SYSTEMD_BOOT_SHORT] = None
-    lines = draft.command_lines if kind is LineKind.COMMAND_LINE else draft.loader_commands
-    lines.append(fact(text, event))
+    if kind is LineKind.COMMAND_LINE:
+        draft.command_lines.append(fact(text, event))
+    else:
+        draft.loader_lines.append(event)
 
 
 def read_tag(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:

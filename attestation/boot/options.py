@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from attestation.boot.draft import Draft, fact
-from attestation.boot.facts import BootEntry
+from attestation.boot.draft import Draft
+from attestation.boot.facts import BootEntry, fact
 from attestation.boot.loader import read_tag
 from attestation.boot.secure_boot import read_config_variable
 from attestation.errors import InputError

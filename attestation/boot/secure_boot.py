@@ -6,8 +6,8 @@ import hashlib
 from types import MappingProxyType
 from typing import Final
 
-from attestation.boot.draft import Draft, fact
-from attestation.boot.facts import Authority, SignatureDatabase
+from attestation.boot.draft import Draft
+from attestation.boot.facts import Authority, SignatureDatabase, fact
 from attestation.errors import InputError
 from attestation.logs.contents import SHIM_SURPLUS_BYTES
 from attestation.logs.event_types import EventType, event_type_name

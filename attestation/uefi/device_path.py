@@ -52,24 +52,19 @@ def device_path_text(path: bytes) -> str:
     reader = Reader(path, "EFI_DEVICE_PATH")
     parts: list[str] = []
     joint = ""
-    for _ in range(MAX_DEVICE_PATH_NODES):
-        if not reader.remaining:
-            return "".join(parts)
-        start = reader.offset
-        try:
-            kind, subtype, length = reader.unpack(_NODE)
-            body = reader.take(length - _NODE.size)
-        except MalformedInput:
-            reader.offset = start
-            return "".join([*parts, joint, f"hex({_hex(reader.rest())})"])
+    for nodes, ((kind, subtype, _), body) in enumerate(reader.records(_NODE, whole=True), 1):
         if kind == _END:
             if subtype == _END_ENTIRE:
                 return "".join(parts)
             joint = ","
-            continue
-        parts += (joint, _node_text(kind, subtype, body))
-        joint = "/"
-    return "".join([*parts, joint, "…"])
+        else:
+            parts += (joint, _node_text(kind, subtype, body))
+            joint = "/"
+        if nodes == MAX_DEVICE_PATH_NODES:
+            return "".join([*parts, joint, "…"])
+    if reader.remaining:
+        parts += (joint, f"hex({_hex(reader.rest())})")
+    return "".join(parts)
 
 
 def _hex(content: bytes) -> str:

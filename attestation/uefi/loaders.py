@@ -28,7 +28,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Final, NamedTuple
 
-from attestation.uefi.text import utf8_text, utf16_text
+from attestation.uefi.text import shown, utf8_text, utf16_text
 
 
 class LineKind(StrEnum):
@@ -62,6 +62,9 @@ _LINE: Final[Callable[[tuple[LineKind, str, bytes, bytes, bool]], LoaderLine]] =
 """As ``LoaderLine._make``; most events of a log are such lines."""
 
 
+GRUB_COMMAND: Final = b"grub_cmd: "
+"""What nearly every line starts with; what follows it, without NUL, is what is hashed."""
+
 _PREFIXES: Final = {
     b"grub_cmd:": LineKind.COMMAND,
     b"kernel_cmdline:": LineKind.COMMAND_LINE,
@@ -90,6 +93,12 @@ def parse_loader_line(content: bytes) -> LoaderLine | None:
     if not text16 or content[1:2] != b"\0":
         return None
     return LoaderLine(LineKind.COMMAND_LINE, text16, whole, whole, one_byte_short=short)
+
+
+def command_text(content: bytes) -> str:
+    """Return the command that a line holds, or the line for people if no known loader wrote it."""
+    line = parse_loader_line(content)
+    return shown(content) if line is None else line.text
 
 
 def measured_name(content: bytes) -> str:

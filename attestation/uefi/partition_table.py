@@ -30,10 +30,18 @@ class Partition(NamedTuple):
 
 
 class PartitionTable(NamedTuple):
-    """One GPT, believed by nobody yet: the disk's GUID in text and the used partitions."""
+    """One GPT, believed by nobody yet: the disk's GUID in text and the used partitions' entries."""
 
     disk: str
-    partitions: tuple[Partition, ...]
+    entries: tuple[tuple[bytes, bytes, int, int, int, bytes], ...]
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """The used partitions."""
+        return tuple(
+            Partition(guid_text(kind), guid_text(unique), first, last, utf16_text(name) or "")
+            for kind, unique, first, last, _, name in self.entries
+        )
 
 
 def parse_partition_table(content: bytes) -> PartitionTable:
@@ -59,12 +67,9 @@ def parse_partition_table(content: bytes) -> PartitionTable:
             structure=_STRUCTURE,
             offset=reader.offset,
         )
-    partitions = []
+    entries = []
     for _ in range(count):
-        kind, unique, first, last, _, name = reader.unpack(_ENTRY, "partition")
+        entries.append(reader.unpack(_ENTRY, "partition"))
         reader.take(size - _ENTRY.size, "rest of the partition entry")
-        partitions.append(
-            Partition(guid_text(kind), guid_text(unique), first, last, utf16_text(name) or "")
-        )
     reader.end()
-    return PartitionTable(guid_text(header[9]), tuple(partitions))
+    return PartitionTable(guid_text(header[9]), tuple(entries))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
-from typing import Final, TypeGuard
+from typing import Final, NamedTuple, TypeGuard
 
 from attestation.errors import LimitExceeded, MalformedInput, Unsupported
 from attestation.limits import MAX_CMW_PARTS
@@ -49,8 +49,7 @@ class CmwForm(StrEnum):
     JSON_COLLECTION = "json-collection"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CmwRecord:
+class CmwRecord(NamedTuple):
     """One typed value.
 
     Attributes:
