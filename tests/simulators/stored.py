@@ -15,11 +15,11 @@ from verifier.appraisal.enrolment import Enrolment, LastSeen
 from verifier.ports import (
     DeviceRecord,
     DocumentKind,
-    IssuedCertificate,
     Judgement,
     ReferenceDocument,
     StoredResult,
 )
+from verifier.ports.credentials import IssuedCertificate
 from verifier.reference_values.model import ReferenceSet
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

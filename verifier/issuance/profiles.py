@@ -47,12 +47,19 @@ VERIFIED_TPM_RESTRICTED: Final = x509.ObjectIdentifier("2.23.133.11.1.3")
 class Issuer:
     """A certificate authority: its certificate and the key that belongs to it.
 
+    Attributes:
+        certificate: The CA's own.
+        key: Its private key, or what signs with it (a token, a TPM).
+        chain: The CAs between it and the root, its own issuer first, without the root; empty if
+            the root signed it, or it is the root.
+
     Raises:
         ValueError: If certificate and key do not belong together, or it is not a CA's.
     """
 
     certificate: x509.Certificate
     key: PrivateKey
+    chain: tuple[x509.Certificate, ...] = ()
 
     def __post_init__(self) -> None:
         if self.certificate.public_key() != self.key.public_key():

@@ -25,7 +25,8 @@ from verifier.issuance.enrol import (
     require_id_free,
 )
 from verifier.issuance.profiles import SERIAL_ENTROPY_BYTES, Issuer, certificate_serial
-from verifier.ports import DeviceRecord, Entropy, IssuedCertificate, Store
+from verifier.ports import DeviceRecord, Entropy, Store
+from verifier.ports.credentials import IssuedCertificate
 from verifier.services.attest import Attest, next_entry
 from verifier.services.challenge import Nonces
 from verifier.services.reference_values import ReferenceShelf

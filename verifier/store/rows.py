@@ -12,7 +12,8 @@ from sqlalchemy import Row
 from attestation.identity import DeviceId, KeyName
 from attestation.tpm.clock import TpmClock
 from verifier.appraisal.enrolment import Enrolment, LastSeen
-from verifier.ports import AccessToken, DeviceRecord, IssuedCertificate, Judgement, StoredResult
+from verifier.ports import AccessToken, DeviceRecord, Judgement, StoredResult
+from verifier.ports.credentials import IssuedCertificate
 from verifier.store.progress_rows import decode_progress, encode_progress
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

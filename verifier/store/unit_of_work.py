@@ -16,10 +16,10 @@ from verifier.ports import (
     AccessToken,
     DeviceRecord,
     DocumentKind,
-    IssuedCertificate,
     Judgement,
     ReferenceDocument,
 )
+from verifier.ports.credentials import IssuedCertificate
 from verifier.reference_values.model import ReferenceSet
 from verifier.store import rows
 from verifier.store.reading import REFERENCE_REVISION

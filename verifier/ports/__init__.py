@@ -16,6 +16,7 @@ from typing import Protocol
 from attestation.identity import DeviceId
 from attestation.logs.ima.progress import RuntimeProgress
 from verifier.appraisal.enrolment import Enrolment, LastSeen
+from verifier.ports.credentials import IssuedCertificate
 from verifier.reference_values.model import ReferenceSet
 
 
@@ -49,18 +50,6 @@ class DeviceRecord:
     def device(self) -> DeviceId:
         """The device's id."""
         return self.enrolment.device
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedCertificate:
-    """One LDevID certificate that we issued."""
-
-    sha256: bytes
-    device: DeviceId
-    serial: int
-    der: bytes
-    not_before: datetime
-    not_after: datetime
 
 
 class DocumentKind(StrEnum):
