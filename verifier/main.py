@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import resources
@@ -14,34 +13,25 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from starlette.types import ASGIApp
 
-from attestation.wire.ear import VerifierIdentity
 from verifier.api.access import Guard
 from verifier.api.app import build_app
 from verifier.api.client_certificate import tls_context
 from verifier.api.server import HttpServer
-from verifier.appraisal.replay_cache import ReplayCache
+from verifier.assembly import Parts, assemble
 from verifier.decision.engine import PolicyRejected
 from verifier.errors import ServiceError, SettingsInvalid
 from verifier.feeds.mqtt import Broker, ResultSink
 from verifier.feeds.outbox import OutboxWorker
 from verifier.feeds.queries import QueryResponder
 from verifier.feeds.topics import Topics
-from verifier.issuance.profiles import Issuer
 from verifier.keys.authority import DEVICE_CA, load_authority
 from verifier.keys.files import check_directory, read_file
 from verifier.keys.ring import KeyRing
 from verifier.policy_engine.rego import RegoEngine
-from verifier.services.attest import Attest
-from verifier.services.challenge import Challenges, Nonces
 from verifier.services.decisions import Decisions
-from verifier.services.devices import DeviceCache, Devices
-from verifier.services.enrol import Enrol
 from verifier.services.rate import RateLimiter
-from verifier.services.reference_values import ReferenceShelf
-from verifier.services.suite import Services
 from verifier.settings import Settings
 from verifier.sources import (
-    DISTRIBUTION,
     SystemClock,
     SystemEntropy,
     load_anchors,
@@ -130,68 +120,26 @@ class Verifier:
         self.feeds = self._wire_feeds() if settings.mqtt.host else None
         wake = self.feeds.worker.wake if self.feeds else _nothing
         self.committer = GroupCommit(self.store.record, wake)
-        self.services = self._wire_services(wake)
+        self.services = assemble(
+            Parts(
+                settings=settings,
+                clock=self.clock,
+                entropy=self.entropy,
+                metrics=self.metrics,
+                policy=self.policy,
+                lifetime=self.lifetime,
+                ring=self.ring,
+                anchors=self.anchors,
+                device_ca=self.device_ca,
+                store=self.store,
+                decisions=self.decisions,
+                recorder=self.committer,
+                wake=wake,
+                unready=self._unready,
+            )
+        )
         self.app: ASGIApp = self._wire_app()
         self._stop = threading.Event()
-
-    def _wire_services(self, wake: Callable[[], None]) -> Services:
-        settings, ttl = self.settings, nonce_ttl(self.settings, self.policy)
-        cache = DeviceCache(self.store)
-        nonces = Nonces(lambda: self.ring.nonce_keys, ttl)
-        challenges = Challenges(
-            nonces=nonces, entropy=self.entropy, selection=self.policy.selection_text, ttl=ttl
-        )
-        shelf, replays = (
-            ReferenceShelf(self.store, log=logger("reference-values")),
-            ReplayCache(),
-        )
-        attest = Attest(
-            store=self.store,
-            devices=cache,
-            recorder=self.committer,
-            nonces=nonces,
-            anchors=self.anchors,
-            shelf=shelf,
-            policy=self.policy,
-            replays=replays,
-            signer=self.ring,
-            identity=VerifierIdentity(
-                developer=settings.results.developer, build=f"{DISTRIBUTION} {version()}"
-            ),
-            lifetime=self.lifetime,
-            decisions=self.decisions,
-            challenges=challenges,
-        )
-
-        def enrolled() -> None:
-            self.metrics.enrolments.inc()
-            wake()
-
-        enrol = Enrol(
-            store=self.store,
-            attest=attest,
-            nonces=nonces,
-            anchors=self.anchors,
-            shelf=shelf,
-            policy=self.policy,
-            replays=replays,
-            issuer=Issuer(certificate=self.device_ca.certificate, key=self.device_ca.key),
-            entropy=self.entropy,
-            trust_domain=settings.trust.trust_domain,
-            lifetime=timedelta(days=settings.trust.certificate_days),
-            enrolled=enrolled,
-        )
-        return Services(
-            clock=self.clock,
-            cache=cache,
-            challenges=challenges,
-            attest=attest,
-            enrol=enrol,
-            devices=Devices(self.store),
-            decisions=self.decisions,
-            key_set=lambda at: self.ring.key_set(at, self.lifetime),
-            unready=self._unready,
-        )
 
     def _wire_feeds(self) -> Feeds:
         mqtt = self.settings.mqtt

@@ -1,0 +1,121 @@
+"""The use cases, put together from what the composition root has opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from attestation.wire.ear import VerifierIdentity
+from verifier.appraisal.policy_model import AppraisalPolicy
+from verifier.appraisal.replay_cache import ReplayCache
+from verifier.endorsement.trust_anchors import TrustAnchors
+from verifier.issuance.profiles import Issuer
+from verifier.keys.authority import Authority
+from verifier.keys.ring import KeyRing
+from verifier.ports import Clock, Entropy, Store
+from verifier.services.attest import Attest, Recorder
+from verifier.services.challenge import Challenges, Nonces
+from verifier.services.decisions import Decisions
+from verifier.services.devices import DeviceCache, Devices
+from verifier.services.enrol import Enrol
+from verifier.services.reference_values import ReferenceShelf
+from verifier.services.suite import Services
+from verifier.settings import Settings
+from verifier.sources import DISTRIBUTION, nonce_ttl, version
+from verifier.telemetry import Metrics, logger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the use cases stand on.
+
+    Attributes:
+        settings: The configuration.
+        clock: Now.
+        entropy: Randomness.
+        metrics: Counters.
+        policy: The appraisal policy.
+        lifetime: How long results are believed.
+        ring: Signs results; keeps the nonce keys.
+        anchors: The manufacturers trusted.
+        device_ca: Issues certificates.
+        store: The store.
+        decisions: Decides.
+        recorder: Commits judgements in groups.
+        wake: Called when there is something to tell.
+        unready: Returns why the service cannot serve.
+    """
+
+    settings: Settings
+    clock: Clock
+    entropy: Entropy
+    metrics: Metrics
+    policy: AppraisalPolicy
+    lifetime: timedelta
+    ring: KeyRing
+    anchors: TrustAnchors
+    device_ca: Authority
+    store: Store
+    decisions: Decisions
+    recorder: Recorder
+    wake: Callable[[], None]
+    unready: Callable[[], tuple[str, ...]]
+
+
+def assemble(parts: Parts) -> Services:
+    """Put the use cases together."""
+    settings, ttl = parts.settings, nonce_ttl(parts.settings, parts.policy)
+    cache = DeviceCache(parts.store)
+    nonces = Nonces(lambda: parts.ring.nonce_keys, ttl)
+    challenges = Challenges(
+        nonces=nonces, entropy=parts.entropy, selection=parts.policy.selection_text, ttl=ttl
+    )
+    shelf, replays = ReferenceShelf(parts.store, log=logger("reference-values")), ReplayCache()
+    attest = Attest(
+        store=parts.store,
+        devices=cache,
+        recorder=parts.recorder,
+        nonces=nonces,
+        anchors=parts.anchors,
+        shelf=shelf,
+        policy=parts.policy,
+        replays=replays,
+        signer=parts.ring,
+        identity=VerifierIdentity(
+            developer=settings.results.developer, build=f"{DISTRIBUTION} {version()}"
+        ),
+        lifetime=parts.lifetime,
+        decisions=parts.decisions,
+        challenges=challenges,
+    )
+
+    def enrolled() -> None:
+        parts.metrics.enrolments.inc()
+        parts.wake()
+
+    enrol = Enrol(
+        store=parts.store,
+        attest=attest,
+        nonces=nonces,
+        anchors=parts.anchors,
+        shelf=shelf,
+        policy=parts.policy,
+        replays=replays,
+        issuer=Issuer(certificate=parts.device_ca.certificate, key=parts.device_ca.key),
+        entropy=parts.entropy,
+        trust_domain=settings.trust.trust_domain,
+        lifetime=timedelta(days=settings.trust.certificate_days),
+        enrolled=enrolled,
+    )
+    return Services(
+        clock=parts.clock,
+        cache=cache,
+        challenges=challenges,
+        attest=attest,
+        enrol=enrol,
+        devices=Devices(parts.store),
+        decisions=parts.decisions,
+        key_set=lambda at: parts.ring.key_set(at, parts.lifetime),
+        unready=parts.unready,
+    )
