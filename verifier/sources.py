@@ -61,20 +61,32 @@ def load_appraisal_policy(settings: Settings) -> AppraisalPolicy:
     Raises:
         SettingsInvalid: If it is neither a packaged policy nor a readable, correct file.
     """
-    named = settings.policy.appraisal
+    return policy_named(settings.policy.appraisal, "policy.appraisal ")
+
+
+def policy_named(named: str, origin: str = "") -> AppraisalPolicy:
+    """Load a packaged appraisal policy by its name, or one from a file.
+
+    Args:
+        named: The name or path.
+        origin: Who named it, for errors.
+
+    Raises:
+        SettingsInvalid: If it is neither a packaged policy nor a readable, correct file.
+    """
     try:
         if named in packaged_policies():
             return packaged_policy(named)
         return load_policy(Path(named).read_text(encoding="utf-8"), named, known_digests())
     except OSError as error:
         raise SettingsInvalid(
-            f"policy.appraisal {named!r} is neither a packaged policy "
+            f"{origin}{named!r} is neither a packaged policy "
             f"({', '.join(packaged_policies())}) nor a readable file: {error.strerror}"
         ) from error
     except UnicodeDecodeError as error:
-        raise SettingsInvalid(f"policy.appraisal {named!r} is not UTF-8 text") from error
+        raise SettingsInvalid(f"{origin}{named!r} is not UTF-8 text") from error
     except AttestationError as error:
-        raise SettingsInvalid(f"policy.appraisal {named}: {error.describe()}") from error
+        raise SettingsInvalid(f"{origin}{named}: {error.describe()}") from error
 
 
 def packaged_policies() -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from verifier.sources import SystemClock
 aibom = typer.Typer(no_args_is_help=True, help="Which AI agents are known, and who vouches.")
 
 Name = Annotated[str, typer.Argument(help="Name and version of the agent, as 'list' shows it.")]
-File = Annotated[Path, typer.Argument(help="AIBOM: CycloneDX 1.6 or 1.7, JSON.")]
+File = Annotated[Path, typer.Argument(readable=False, help="AIBOM: CycloneDX 1.6 or 1.7, JSON.")]
 Provider = Annotated[str, typer.Argument(help="Name of the provider, for people and policies.")]
 
 _NEVER_HOLDS: Final = (
@@ -51,7 +51,8 @@ def add(
     file: File,
     *,
     endorsement: Annotated[
-        Path | None, typer.Option(help="The provider's endorsement: DSSE envelope, JSON.")
+        Path | None,
+        typer.Option(readable=False, help="The provider's endorsement: DSSE envelope, JSON."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -126,7 +127,9 @@ def remove(name: Name, *, as_json: Json = False) -> None:
 @aibom.command()
 def trust(
     name: Provider,
-    keyfile: Annotated[Path, typer.Argument(help="PEM file: a public key or a certificate.")],
+    keyfile: Annotated[
+        Path, typer.Argument(readable=False, help="PEM file: a public key or a certificate.")
+    ],
     *,
     as_json: Json = False,
 ) -> None:
@@ -167,7 +170,7 @@ def providers(*, as_json: Json = False) -> None:
 def check(
     file: File,
     *,
-    root: Annotated[Path, typer.Option(help="The agent's folder.")],
+    root: Annotated[Path, typer.Option(readable=False, help="The agent's folder.")],
     as_json: Json = False,
 ) -> None:
     """Hold an AIBOM against schema and folder. Exit code 0 the same, 1 not, 2 malformed."""

@@ -34,8 +34,8 @@ _NOT_QUOTED = "as its own log replays; no quote proves it"
 
 
 def command(
-    before: Annotated[Path, typer.Argument(help="Evidence (CMW) or firmware log.")],
-    after: Annotated[Path | None, typer.Argument(help="The later one.")] = None,
+    before: Annotated[Path, typer.Argument(readable=False, help="Evidence (CMW) or firmware log.")],
+    after: Annotated[Path | None, typer.Argument(readable=False, help="The later one.")] = None,
     *,
     device: Annotated[str, typer.Option(help="Instead of AFTER: this device's last.")] = "",
     as_json: Json = False,

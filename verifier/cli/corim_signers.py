@@ -31,7 +31,9 @@ def _documents() -> ReferenceDocuments:
 @signer.command()
 def add(
     name: Name,
-    file: Annotated[Path, typer.Argument(help="PEM file: a public key or a certificate.")],
+    file: Annotated[
+        Path, typer.Argument(readable=False, help="PEM file: a public key or a certificate.")
+    ],
     *,
     as_json: Json = False,
 ) -> None:

@@ -14,7 +14,6 @@ import typer
 from attestation.refusals import RefusalCode
 from attestation.result import TrustTier
 from attestation.wire.corim import is_corim
-from verifier.appraisal.policy_file import load_policy
 from verifier.cli import context, output
 from verifier.cli.context import Json
 from verifier.cli.moments import parse_moment
@@ -32,7 +31,7 @@ from verifier.reference_values.toml_file import load_reference_set
 from verifier.services.corim_import import CorimImport, CorimTerms
 from verifier.services.dry_run import Change, DryRun, Row, Terms, summarise, with_sets
 from verifier.services.reference_values import ReferenceShelf, ReferenceValues
-from verifier.sources import SystemClock, load_anchors, load_appraisal_policy
+from verifier.sources import SystemClock, load_anchors, load_appraisal_policy, policy_named
 
 if TYPE_CHECKING:
     from verifier.settings import Settings
@@ -84,24 +83,30 @@ class _Scene:
 
 
 def policy_dry_run(
-    file: Annotated[Path, typer.Argument(help="The proposed appraisal policy (TOML).")],
+    file: Annotated[
+        str, typer.Argument(help="The proposed policy: TOML file, or a packaged policy's name.")
+    ],
     *,
     everyone: All = False,
     as_json: Json = False,
 ) -> None:
     """Say which devices would change status under another policy; exit 1 if one were worse."""
     scene = _Scene()
-    proposed = replace(scene.present, policy=load_policy(read_text(file), str(file)))
+    proposed = replace(scene.present, policy=policy_named(file))
     scene.show(proposed, everyone=everyone, as_json=as_json)
 
 
 def reference_values_dry_run(
-    file: Annotated[Path | None, typer.Argument(help="TOML file, signed CoRIM or RIM.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(readable=False, help="TOML file, signed CoRIM or RIM.")
+    ] = None,
     *,
     remove: Annotated[str, typer.Option(help="Instead: as if this set were removed.")] = "",
     keep_old_until: KeepOld = "",
     support: Support = None,
-    signer: Annotated[Path | None, typer.Option(help="CoRIM, RIM: as in import.")] = None,
+    signer: Annotated[
+        Path | None, typer.Option(readable=False, help="CoRIM, RIM: as in import.")
+    ] = None,
     unsigned: Annotated[bool, typer.Option(help="CoRIM: as in import.")] = False,
     profile: Annotated[list[str] | None, typer.Option(help="CoRIM: as in import.")] = None,
     name: Annotated[str, typer.Option(help="CoRIM, RIM: as in import.")] = "",
@@ -136,7 +141,9 @@ def reference_values_dry_run(
 
 
 def runtime_policy_dry_run(
-    file: Annotated[Path, typer.Argument(help="The proposed runtime policy (TOML).")],
+    file: Annotated[
+        Path, typer.Argument(readable=False, help="The proposed runtime policy (TOML).")
+    ],
     *,
     everyone: All = False,
     as_json: Json = False,

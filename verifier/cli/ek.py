@@ -58,16 +58,23 @@ class EkDocument(TypedDict):
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="EK certificate: DER, PEM, or an NV index's bytes.")],
+    file: Annotated[
+        Path,
+        typer.Argument(readable=False, help="EK certificate: DER, PEM, or an NV index's bytes."),
+    ],
     *,
     roots: Annotated[
-        Path | None, typer.Option(help="Folder of further roots and intermediates, PEM or DER.")
+        Path | None,
+        typer.Option(readable=False, help="Folder of further roots and intermediates, PEM or DER."),
     ] = None,
     only: Annotated[
         bool, typer.Option("--only", help="Believe --roots alone, not the packaged makers.")
     ] = False,
     chain: Annotated[
-        Path | None, typer.Option(help="Intermediates that came with it: PEM, or NV chain bytes.")
+        Path | None,
+        typer.Option(
+            readable=False, help="Intermediates that came with it: PEM, or NV chain bytes."
+        ),
     ] = None,
     nv: Annotated[
         bool, typer.Option("--nv", help="FILE is a whole NV index: padding may follow.")

@@ -41,10 +41,14 @@ AFFIRMING, NOT_AFFIRMING = 0, 1
 
 
 def command(
-    evidence: Annotated[Path | None, typer.Argument(help="An evidence message (CMW).")] = None,
+    evidence: Annotated[
+        Path | None, typer.Argument(readable=False, help="An evidence message (CMW).")
+    ] = None,
     *,
     device: Annotated[str, typer.Option(help="Judge as this device's; alone: its last.")] = "",
-    ak: Annotated[Path | None, typer.Option(help="Attestation key: TPM2B or TPMT_PUBLIC.")] = None,
+    ak: Annotated[
+        Path | None, typer.Option(readable=False, help="Attestation key: TPM2B or TPMT_PUBLIC.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the numbered steps.")] = False,
     as_json: Json = False,
 ) -> None:

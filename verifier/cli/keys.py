@@ -53,7 +53,9 @@ class EkChoice(StrEnum):
     IGNORE = "ignore"
 
 
-Directory = Annotated[Path, typer.Option("--directory", help="Where the CA's key is.")]
+Directory = Annotated[
+    Path, typer.Option("--directory", readable=False, help="Where the CA's key is.")
+]
 
 
 def init(
@@ -164,18 +166,21 @@ def init_manufacturer(
 
 @manufacturer.command()
 def issue(
-    request: Annotated[Path, typer.Argument(help="TCG-CSR-IDEVID of `device-agent factory`.")],
+    request: Annotated[
+        Path, typer.Argument(readable=False, help="TCG-CSR-IDEVID of `device-agent factory`.")
+    ],
     *,
     directory: Directory,
-    out: Annotated[Path, typer.Option(help="Folder for idevid.pem and iak.pem.")],
+    out: Annotated[Path, typer.Option(readable=False, help="Folder for idevid.pem and iak.pem.")],
     inventory: Annotated[
-        Path | None, typer.Option(help="Serials this line may make, one a line.")
+        Path | None, typer.Option(readable=False, help="Serials this line may make, one a line.")
     ] = None,
     ek: Annotated[
         EkChoice, typer.Option(help="What to ask of the EK certificate in the request.")
     ] = EkChoice.CHECK,
     ek_roots: Annotated[
-        Path | None, typer.Option(help="Folder of TPM makers' roots beside the packaged ones.")
+        Path | None,
+        typer.Option(readable=False, help="Folder of TPM makers' roots beside the packaged ones."),
     ] = None,
     as_json: Json = False,
 ) -> None:

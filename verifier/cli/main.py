@@ -74,7 +74,8 @@ def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
 def root(
     *,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="TOML file.", envvar="VERIFIER_CONFIG")
+        Path | None,
+        typer.Option("--config", "-c", readable=False, help="TOML file.", envvar="VERIFIER_CONFIG"),
     ] = None,
     _version: Annotated[
         bool,
@@ -89,7 +90,7 @@ def root(
 
 @app.command("eventlog")
 def eventlog(
-    file: Annotated[Path, typer.Argument(help="A firmware event log.")],
+    file: Annotated[Path, typer.Argument(readable=False, help="A firmware event log.")],
     *,
     facts: Annotated[bool, typer.Option("--facts", help="Also tell what the boot was.")] = False,
     bank: Annotated[str | None, typer.Option(help="Bank of the facts: sha256, sha1 …")] = None,
@@ -101,7 +102,7 @@ def eventlog(
 
 @app.command("ima")
 def ima(
-    file: Annotated[Path, typer.Argument(help="An IMA list, ascii or binary.")],
+    file: Annotated[Path, typer.Argument(readable=False, help="An IMA list, ascii or binary.")],
     *,
     as_json: Json = False,
 ) -> None:
@@ -112,12 +113,19 @@ def ima(
 @app.command("quote")
 def quote(
     *,
-    attest: Annotated[Path, typer.Option(help="TPMS_ATTEST (tpm2_quote -m).")],
-    sig: Annotated[Path, typer.Option(help="TPMT_SIGNATURE (tpm2_quote -s).")],
-    ak: Annotated[Path, typer.Option(help="Attestation key: PEM, TPM2B_PUBLIC or TPMT_PUBLIC.")],
-    pcrs: Annotated[Path | None, typer.Option(help="PCR values, JSON.")] = None,
-    eventlog: Annotated[Path | None, typer.Option(help="Firmware event log.")] = None,
-    ima: Annotated[Path | None, typer.Option(help="IMA list, ascii or binary.")] = None,
+    attest: Annotated[Path, typer.Option(readable=False, help="TPMS_ATTEST (tpm2_quote -m).")],
+    sig: Annotated[Path, typer.Option(readable=False, help="TPMT_SIGNATURE (tpm2_quote -s).")],
+    ak: Annotated[
+        Path,
+        typer.Option(readable=False, help="Attestation key: PEM, TPM2B_PUBLIC or TPMT_PUBLIC."),
+    ],
+    pcrs: Annotated[Path | None, typer.Option(readable=False, help="PCR values, JSON.")] = None,
+    eventlog: Annotated[
+        Path | None, typer.Option(readable=False, help="Firmware event log.")
+    ] = None,
+    ima: Annotated[
+        Path | None, typer.Option(readable=False, help="IMA list, ascii or binary.")
+    ] = None,
     nonce: Annotated[str | None, typer.Option(help="Qualifying data, hexadecimal.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -20,6 +20,7 @@ from verifier.sources import (
     load_appraisal_policy,
     packaged_policies,
     packaged_policy,
+    policy_named,
 )
 
 # The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
@@ -151,14 +152,23 @@ def list_policies(*, as_json: Json = False) -> None:
 
 
 @policy.command()
-def show(*, as_json: Json = False) -> None:
-    """Show the appraisal policy in use."""
-    _tell(load_appraisal_policy(context.settings()), as_json=as_json)
+def show(
+    name: Annotated[
+        str, typer.Argument(help="A packaged policy or a TOML file; default: the policy in use.")
+    ] = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show the appraisal policy in use, or another."""
+    chosen = policy_named(name) if name else load_appraisal_policy(context.settings())
+    _tell(chosen, as_json=as_json)
 
 
 @policy.command()
 def check(
-    file: Annotated[Path | None, typer.Argument(help="TOML; default: the policies in use.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(readable=False, help="TOML; default: the policies in use.")
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:

@@ -40,9 +40,11 @@ def command(
     *,
     mqtt: Annotated[str, typer.Option(help="Broker: mqtts://host:port")],
     jwks: Annotated[str, typer.Option(help="The verifier's key set: a file or an https URL.")],
-    ca: Annotated[Path | None, typer.Option(help="CA of broker and key set, PEM.")] = None,
-    cert: Annotated[Path | None, typer.Option(help="Our certificate, PEM.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Our key, PEM.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(readable=False, help="CA of broker and key set, PEM.")
+    ] = None,
+    cert: Annotated[Path | None, typer.Option(readable=False, help="Our certificate, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(readable=False, help="Our key, PEM.")] = None,
     requester: Annotated[str, typer.Option(help="Our name; default: the certificate's CN.")] = "",
     prefix: Annotated[str, typer.Option(help="Topic prefix.")] = "att/v1",
     timeout: Annotated[float, typer.Option(min=0.1, max=120, help="Seconds.")] = 5.0,

@@ -42,7 +42,9 @@ KeepOld = Annotated[
 
 Support = Annotated[
     list[Path] | None,
-    typer.Option(help="RIM: a file that the base RIM names, e.g. its event log; repeatable."),
+    typer.Option(
+        readable=False, help="RIM: a file that the base RIM names, e.g. its event log; repeatable."
+    ),
 ]
 
 
@@ -112,7 +114,9 @@ def learn(
     *,
     name: Annotated[str, typer.Option(help="Name of the set; an existing one is replaced.")],
     device: Annotated[str, typer.Option(help="Learn from this device's last evidence.")] = "",
-    eventlog: Annotated[Path | None, typer.Option(help="Learn from a firmware log.")] = None,
+    eventlog: Annotated[
+        Path | None, typer.Option(readable=False, help="Learn from a firmware log.")
+    ] = None,
     keep_old_until: KeepOld = "",
     as_json: Json = False,
 ) -> None:
@@ -133,7 +137,9 @@ def learn(
 
 @reference_values.command("from-log")
 def from_log(
-    file: Annotated[Path, typer.Argument(help="Firmware log, e.g. of a support RIM.")],
+    file: Annotated[
+        Path, typer.Argument(readable=False, help="Firmware log, e.g. of a support RIM.")
+    ],
     *,
     name: Annotated[str, typer.Option(help="Name of the set.")],
     keep_old_until: KeepOld = "",
@@ -149,14 +155,19 @@ def from_log(
 @reference_values.command("import")
 def import_set(
     file: Annotated[
-        Path, typer.Argument(help="TOML file, CoRIM (CBOR), or base RIM of a PC Client (SWID tag).")
+        Path,
+        typer.Argument(
+            readable=False, help="TOML file, CoRIM (CBOR), or base RIM of a PC Client (SWID tag)."
+        ),
     ],
     *,
     keep_old_until: KeepOld = "",
     support: Support = None,
     signer: Annotated[
         Path | None,
-        typer.Option(help="CoRIM, RIM: PEM key or certificate that must have signed it."),
+        typer.Option(
+            readable=False, help="CoRIM, RIM: PEM key or certificate that must have signed it."
+        ),
     ] = None,
     unsigned: Annotated[bool, typer.Option(help="CoRIM: take one that nobody signed.")] = False,
     profile: Annotated[

@@ -34,7 +34,7 @@ from verifier.sources import SystemClock
 runtime_policy = typer.Typer(no_args_is_help=True, help="What devices may run.")
 
 Name = Annotated[str, typer.Argument(help="Name of the policy.")]
-PolicyFile = Annotated[Path, typer.Argument(help="Runtime policy, TOML.")]
+PolicyFile = Annotated[Path, typer.Argument(readable=False, help="Runtime policy, TOML.")]
 
 _KIND = DocumentKind.RUNTIME_POLICY
 
@@ -87,7 +87,7 @@ def diff(first: PolicyFile, second: PolicyFile, *, as_json: Json = False) -> Non
 @runtime_policy.command()
 def check(
     file: PolicyFile,
-    ima_list: Annotated[Path, typer.Argument(help="An IMA list, ascii or binary.")],
+    ima_list: Annotated[Path, typer.Argument(readable=False, help="An IMA list, ascii or binary.")],
     *,
     as_json: Json = False,
 ) -> None:

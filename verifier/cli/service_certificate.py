@@ -24,8 +24,10 @@ def service(
         str, typer.Argument(help="Name; a client's user name at the broker is service.NAME.")
     ],
     *,
-    certificate: Annotated[Path, typer.Option(help="Where the PEM certificate goes.")],
-    key: Annotated[Path, typer.Option(help="Where the PEM key goes (0600).")],
+    certificate: Annotated[
+        Path, typer.Option(readable=False, help="Where the PEM certificate goes.")
+    ],
+    key: Annotated[Path, typer.Option(readable=False, help="Where the PEM key goes (0600).")],
     hostname: Annotated[
         list[str] | None,
         typer.Option(help="A server's name or address (repeatable); none makes a client's."),

@@ -36,7 +36,8 @@ def learn_runtime_policy(name: str, lists: Sequence[tuple[str, bytes]]) -> str:
         TOML, sorted by directory and path; the same lists give the same text.
 
     Raises:
-        InputError: If a list cannot be read or is empty; the reason begins with its origin.
+        InputError: If a list cannot be read or is empty (the reason begins with its origin), or
+            no list measures a file.
     """
     files: dict[bytes, set[bytes]] = {}
     violations: set[bytes] = set()
@@ -59,6 +60,13 @@ def learn_runtime_policy(name: str, lists: Sequence[tuple[str, bytes]]) -> str:
                     signers.update(signer_names(file))
         except InputError as error:
             raise error.told_of(origin) from error
+    if not files:
+        raise MalformedInput(
+            RefusalCode.IMA_LIST_MISSING,
+            "no list measures a file, so there is nothing to allow; boot the machine with an IMA "
+            "policy that measures files (ima_policy=tcb) and take its list then",
+            structure="IMA list",
+        )
     remarks += _signed(signers)
     return "\n".join((*_head(name, remarks, violations), *_rows(files), "'''", ""))
 

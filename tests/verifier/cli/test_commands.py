@@ -198,6 +198,15 @@ def test_policy_is_shown_and_checked(run: Run, tmp_path: Path) -> None:
     assert "line 2: surprise" in complaint
 
 
+def test_packaged_policy_is_shown_by_its_name(run: Run) -> None:
+    shown = json.loads(run("policy", "show", "linux-server", "--json")[1])
+    code, out, complaint = run("policy", "show", "linux-serve")
+
+    assert shown["id"].startswith("linux-server/")
+    assert (code, out) == (2, "")
+    assert "'linux-serve' is neither a packaged policy" in complaint
+
+
 def test_packaged_policies_are_listed_with_the_one_in_use(run: Run) -> None:
     listed = json.loads(run("policy", "list", "--json")[1])
 

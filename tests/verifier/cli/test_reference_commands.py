@@ -378,6 +378,12 @@ class TestDryRun:
         assert rows["sn-0002"]["now"] == "warning"
         assert (code, rows["sn-0002"]["then"]) == (1, "contraindicated")
 
+    def test_packaged_policy_is_tried_by_its_name(self, run: Run) -> None:
+        code, rows = self.outcome(run, "policy", "dry-run", "development")
+
+        assert code == 0
+        assert {row["change"] for row in rows.values()} == {"same"}
+
     def test_policy_that_asks_for_other_pcrs_cannot_be_judged(
         self, run: Run, tmp_path: Path
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,45 @@ def test_empty_ima_list_is_refused(
 
     assert (code, out) == (2, "")
     assert "the list holds no entry" in err
+
+
+NOBODY = 65_534
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("eventlog", "FILE"),
+        ("ima", "FILE"),
+        ("quote", "--attest", "FILE", "--sig", "FILE", "--ak", "FILE"),
+        ("compare", "FILE", "FILE"),
+        ("ek", "FILE"),
+        ("runtime-policy", "check", "FILE", "FILE"),
+        ("aibom", "add", "FILE"),
+        ("policy", "show", "FILE"),
+        ("-c", "FILE", "check"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_file_that_may_not_be_read_is_one_line(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "mine"
+    file.touch(0o600)
+    run = runner(monkeypatch, capfd)
+    given = [str(file) if word == "FILE" else word for word in words]
+    run(*given)  # whatever the command imports is imported as ourselves
+
+    os.seteuid(NOBODY)
+    try:
+        code, out, err = run(*given)
+    finally:
+        os.seteuid(0)
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "mine" in err
+    assert "Permission denied" in err

@@ -217,6 +217,13 @@ def test_policy_learnt_from_a_real_list_knows_all_of_it_and_is_grouped_for_revie
     assert text == learn_runtime_policy("server", [("h12ssl", REAL.read_bytes())])
 
 
+def test_nothing_is_learnt_from_a_list_of_the_boot_aggregate_alone() -> None:
+    with pytest.raises(MalformedInput, match="no list measures a file") as refused:
+        learn_runtime_policy("box", [("dull", entry(ng(b"boot_aggregate", b"x")))])
+
+    assert refused.value.code is RefusalCode.IMA_LIST_MISSING
+
+
 def test_hostile_names_in_a_list_cannot_break_out_of_the_learnt_text() -> None:
     evil = b"/x\n'''\nexclude = ['/usr/**']\n#"
     content = entry(ng(evil, b"x")) + entry(
