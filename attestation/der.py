@@ -196,5 +196,32 @@ def moment(element: Element) -> datetime:
         raise _wrong("a time names no moment of the calendar") from error
 
 
+def write(tag: int, *contents: bytes) -> bytes:
+    """Return one element: tag, length in its shortest form, the contents in a row."""
+    body = b"".join(contents)
+    size = len(body)
+    if size < _LONG_LENGTH:
+        return bytes((tag, size)) + body
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, _LONG_LENGTH | len(length))) + length + body
+
+
+def write_oid(dotted: str) -> bytes:
+    """Return an OBJECT IDENTIFIER."""
+    first, second, *rest = map(int, dotted.split("."))
+    body = bytearray()
+    for arc in (_FIRST_ARC_STEP * first + second, *rest):
+        groups = [arc & 0x7F]
+        while arc := arc >> 7:
+            groups.append(arc & 0x7F | _LONG_LENGTH)
+        body += bytes(reversed(groups))
+    return write(OID, bytes(body))
+
+
+def write_integer(value: int) -> bytes:
+    """Return an INTEGER of 0 or above."""
+    return write(INTEGER, value.to_bytes(value.bit_length() // 8 + 1))
+
+
 def _wrong(reason: str) -> MalformedInput:
     return MalformedInput(RefusalCode.VALUE_OUT_OF_RANGE, reason, structure="DER")

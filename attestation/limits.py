@@ -35,6 +35,13 @@ MAX_CHAIN_LENGTH = 6
 MAX_CSR_BYTES = 16 * 1024
 """One PKCS#10 request."""
 
+MAX_ATTESTED_CSR_BYTES = 12 * 1024 * 1024
+"""A PKCS#10 request with evidence in it: a firmware log and an IMA list of some 100 000 entries.
+Our DER reader takes lengths of three octets. Larger lists enrol by the door of our own."""
+
+MAX_CSR_STATEMENTS = 16
+"""Attestation statements in one request: three certifications, evidence, proofs, and room."""
+
 MAX_TPM_STRUCTURE_BYTES = 4 * 1024
 """One marshalled TPMT_PUBLIC, TPMS_ATTEST or TPMT_SIGNATURE; RSA-4096 needs about 600 bytes."""
 
