@@ -46,7 +46,7 @@ class TpmSettings:
     """``[tpm]``: how to reach the TPM and where its keys and certificates are."""
 
     tcti: str = _key("device:/dev/tpmrm0", "TCTI; swtpm:host=…,port=… or tabrmd: in tests")
-    template: str = _key("H-2", "TCG template of IDevID and IAK", of=("H-2", "H-3"))
+    template: str = _key("H-2", "TCG template of IDevID and IAK", of=("H-1", "H-2", "H-3"))
     srk_handle: int = _key(
         0x81000001, "persistent handle of the storage root key", least=0x81000000
     )

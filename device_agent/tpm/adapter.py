@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from attestation.algorithms import HashAlgorithm
 from attestation.evidence import Quote
 from attestation.pcr import PcrBanks, PcrSelection
 from attestation.tpm.signature import parse_signature
 from device_agent.ports import KeyRole, TpmStatus
-from device_agent.tpm import capability, certify, csr, keys, nv, quote
-from device_agent.tpm.connection import Backoff, TpmConnection
+from device_agent.tpm import activation, capability, certify, csr, endorsement, keys, nv, quote
+from device_agent.tpm.connection import Backoff, OpenTpm, TpmConnection
+from device_agent.tpm.endorsement import Endorsement
 from device_agent.tpm.extend import Extension
 from device_agent.tpm.layout import TpmLayout
 
 if TYPE_CHECKING:
     from device_agent.factory import FactoryTpm
     from device_agent.ports import Tpm
-
-_EK_CERTIFICATES: Final = (0x01C0000A, 0x01C00016, 0x01C00014, 0x01C00002, 0x01C00012)
-"""NV indices of EK certificates, elliptic curves first (TCG EK Credential Profile 2.5, 2.2.1.4)."""
 
 
 class EsapiTpm:
@@ -141,12 +139,27 @@ class EsapiTpm:
 
     def ek_certificate(self) -> bytes | None:
         """Return the first EK certificate in NV, DER; None if the TPM came without (factory)."""
-        for index in _EK_CERTIFICATES:
-            read = functools.partial(nv.read_certificate, index=index)
-            found = self._connection.run("read the EK certificate", read)
-            if found is not None:
-                return found
-        return None
+        found = self._connection.run("read the EK certificate", endorsement.ek_certificate)
+        return None if found is None else found[1]
+
+    def endorsement(self) -> Endorsement:
+        """Return the endorsement key, its certificate and what stands above it."""
+
+        def read(tpm: OpenTpm) -> Endorsement:
+            with endorsement.loaded_ek(tpm, activation.DEFAULT_EK) as ek:
+                return ek.endorsement
+
+        return self._connection.run("read the endorsement key", read)
+
+    def activate_credential(self, credential_blob: bytes, encrypted_secret: bytes) -> bytes:
+        """TPM2_ActivateCredential of the IAK under the EK; see :func:`activation.activate`."""
+        handle = self._layout.iak_handle
+        return self._connection.run(
+            "activate a credential",
+            lambda tpm: activation.activate_credential(
+                tpm, handle, credential_blob, encrypted_secret
+            ),
+        )
 
     def close(self) -> None:
         """Close the connection; the next call opens it again."""

@@ -94,7 +94,7 @@ def make_ldevid(tpm: OpenTpm, layout: TpmLayout) -> None:
     esapi = tpm.esapi
     parent = _storage_root(tpm, layout.srk_handle)
     private, public, _, _, _ = esapi.create(
-        parent, TPM2B_SENSITIVE_CREATE(), _public(templates.ldevid_template())
+        parent, TPM2B_SENSITIVE_CREATE(), public_of(templates.ldevid_template())
     )
     with tpm.flushed(esapi.load(parent, private, public)) as key:
         esapi.evict_control(ESYS_TR.OWNER, key, handle)
@@ -138,7 +138,7 @@ def sign(tpm: OpenTpm, layout: TpmLayout, role: KeyRole, digest: bytes) -> bytes
 def _make_primary(tpm: OpenTpm, template: bytes, hierarchy: ESYS_TR, handle: int) -> None:
     esapi = tpm.esapi
     primary, _, _, _, _ = esapi.create_primary(
-        TPM2B_SENSITIVE_CREATE(), _public(template), primary_handle=hierarchy
+        TPM2B_SENSITIVE_CREATE(), public_of(template), primary_handle=hierarchy
     )
     with tpm.flushed(primary):
         esapi.evict_control(ESYS_TR.OWNER, primary, handle)
@@ -176,6 +176,7 @@ def _unfit(role: KeyRole, handle: int, error: AttestationError) -> TpmRefused:
     )
 
 
-def _public(template: bytes) -> TPM2B_PUBLIC:
+def public_of(template: bytes) -> TPM2B_PUBLIC:
+    """Return a TPMT_PUBLIC as the TPM's commands take it."""
     area, _ = TPMT_PUBLIC.unmarshal(template)
     return TPM2B_PUBLIC(publicArea=area)

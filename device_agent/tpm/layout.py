@@ -20,8 +20,7 @@ class TpmLayout:
     """Persistent handles, NV indices and templates; the defaults are TCG's where one exists.
 
     Attributes:
-        template: TCG template of IDevID and IAK: H-2 (P-256) or H-3 (P-384). TLS with a TPM key
-            needs an elliptic curve, so H-1 (RSA) is refused.
+        template: TCG template of IDevID and IAK: H-1 (RSA-2048), H-2 (P-256) or H-3 (P-384).
         idevid_handle: Persistent handle of the IDevID key.
         iak_handle: Persistent handle of the IAK.
         srk_handle: Persistent handle of the storage root key, made if absent.
@@ -33,8 +32,7 @@ class TpmLayout:
         iak_unique: The same for the IAK.
 
     Raises:
-        SettingsInvalid: If a handle is outside the owner's range or used twice, or the template
-            is RSA.
+        SettingsInvalid: If a handle is outside the owner's range or used twice.
     """
 
     template: KeyTemplate = KeyTemplate.P_256
@@ -48,8 +46,6 @@ class TpmLayout:
     iak_unique: bytes = templates.IAK_UNIQUE
 
     def __post_init__(self) -> None:
-        if self.template is KeyTemplate.RSA_2048:
-            raise SettingsInvalid("template H-1 (RSA) cannot sign TLS here; take H-2 or H-3")
         keys = (self.idevid_handle, self.iak_handle, self.srk_handle, self.ldevid_handle)
         certificates = (self.idevid_certificate_nv, self.iak_certificate_nv)
         for handles, allowed, kind in (

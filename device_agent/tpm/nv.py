@@ -37,6 +37,19 @@ def read_certificate(tpm: OpenTpm, index: int) -> bytes | None:
         SourceUnreadable: If what is there does not begin with one whole DER SEQUENCE.
         TpmRefused: If the index may not be read with the owner's or its own authorisation.
     """
+    content = read_content(tpm, index)
+    return None if content is None else one_der_object(content, f"NV index 0x{index:08x}")
+
+
+def read_content(tpm: OpenTpm, index: int) -> bytes | None:
+    """Read all that an NV index holds.
+
+    Returns:
+        The content; None if the index is absent or was never written.
+
+    Raises:
+        TpmRefused: If the index may not be read with the owner's or its own authorisation.
+    """
     found = tpm.find(index)
     if found is None:
         return None
@@ -45,10 +58,9 @@ def read_certificate(tpm: OpenTpm, index: int) -> bytes | None:
         attributes = TPMA_NV(int(public.nvPublic.attributes))
         if not attributes & TPMA_NV.WRITTEN:
             return None
-        content = _read(tpm, found, attributes, int(public.nvPublic.dataSize), index)
+        return _read(tpm, found, attributes, int(public.nvPublic.dataSize), index)
     finally:
         tpm.esapi.tr_close(found)
-    return one_der_object(content, f"NV index 0x{index:08x}")
 
 
 def write_certificate(tpm: OpenTpm, index: int, der: bytes) -> None:
