@@ -20,6 +20,7 @@ from verifier.cli import (
     ek,
     explain,
     keys,
+    manufacturer,
     offline,
     policy,
     query,
@@ -52,7 +53,7 @@ runtime_policy.command("dry-run")(dry_run.runtime_policy_dry_run)
 keys.keys.command("service")(service)
 app.add_typer(keys.token, name="token")
 app.add_typer(keys.keys, name="keys")
-app.add_typer(keys.manufacturer, name="manufacturer")
+app.add_typer(manufacturer.manufacturer, name="manufacturer")
 app.command("init")(keys.init)
 app.command("serve")(serve.serve)
 app.command("results")(devices.results)
