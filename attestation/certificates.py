@@ -29,6 +29,12 @@ TPM_HARDWARE_TYPE: Final = x509.ObjectIdentifier("2.23.133.1.2")
 HARDWARE_MODULE_NAME: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.4")
 """id-on-hardwareModuleName (RFC 4108, section 5)."""
 
+PERMANENT_IDENTIFIER: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.3")
+"""id-on-permanentIdentifier (RFC 4043, section 2)."""
+
+EK_CERTIFICATE_SHA256: Final = x509.ObjectIdentifier("2.23.133.12.1")
+"""tcg-on-ekPermIdSha256: a permanent identifier is the SHA-256 of an EK certificate, in hex."""
+
 ATTESTATION_KEY_USAGE: Final = x509.ObjectIdentifier("2.23.133.8.3")
 """tcg-kp-AIKCertificate: extended key usage of an IAK certificate."""
 
@@ -56,6 +62,17 @@ class _HardwareModuleName:
 
     hardware_type: x509.ObjectIdentifier
     serial_number: bytes
+
+
+@asn1.sequence
+class _PermanentIdentifier:
+    """PermanentIdentifier ::= SEQUENCE { identifierValue UTF8String, assigner OBJECT IDENTIFIER }.
+
+    Both are OPTIONAL in RFC 4043; of an EK certificate both are there.
+    """
+
+    value: str
+    assigner: x509.ObjectIdentifier
 
 
 def parse_certificate(der: bytes) -> x509.Certificate:
@@ -128,6 +145,18 @@ def hardware_module_name(hardware_type: x509.ObjectIdentifier, serial: bytes) ->
     """
     value = _HardwareModuleName(hardware_type=hardware_type, serial_number=serial)
     return x509.OtherName(HARDWARE_MODULE_NAME, asn1.encode_der(value))
+
+
+def ek_identifier(ek_certificate_sha256: bytes) -> x509.OtherName:
+    """Return a subjectAltName entry that names a TPM by its EK certificate.
+
+    RFC 4043 section 2 with the assigner of TCG Device Identity 1.10, 8.
+
+    Args:
+        ek_certificate_sha256: SHA-256 of the EK certificate's DER.
+    """
+    value = _PermanentIdentifier(value=ek_certificate_sha256.hex(), assigner=EK_CERTIFICATE_SHA256)
+    return x509.OtherName(PERMANENT_IDENTIFIER, asn1.encode_der(value))
 
 
 def hardware_module(certificate: x509.Certificate) -> tuple[x509.ObjectIdentifier, bytes] | None:

@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from attestation.certificates import (
     ATTESTATION_KEY_USAGE,
     TPM_HARDWARE_TYPE,
+    ek_identifier,
     hardware_module_name,
 )
 from attestation.identity import DeviceId
@@ -129,27 +130,67 @@ def ldevid_certificate(
     return builder.sign(issuer.key, issuer.digest)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residency:
+    """Proof that keys live in the TPM of an endorsement key (credential activation).
+
+    Attributes:
+        ek_certificate_sha256: SHA-256 of the EK certificate's DER; empty if the TPM came without.
+    """
+
+    ek_certificate_sha256: bytes = b""
+
+
 def idevid_certificate(
-    hardware_serial: str, key: PublicKey, issuer: Issuer, *, serial: int, at: datetime
+    hardware_serial: str,
+    key: PublicKey,
+    issuer: Issuer,
+    *,
+    serial: int,
+    at: datetime,
+    residency: Residency | None = None,
 ) -> x509.Certificate:
-    """Sign a manufacturer's device identity certificate (IDevID; TCG Device Identity 1.10, 8.2)."""
-    builder = _manufactured("IDevID", hardware_serial, key, issuer, serial, at)
-    policies = _policies(VERIFIED_TPM_RESIDENCY, VERIFIED_TPM_FIXED)
-    return builder.add_extension(policies, critical=False).sign(issuer.key, issuer.digest)
+    """Sign a manufacturer's device identity certificate (IDevID; TCG Device Identity 1.10, 8.2).
+
+    What the CA verified (certificatePolicies) and the permanentIdentifier are told only with
+    ``residency``.
+    """
+    builder = _manufactured("IDevID", hardware_serial, key, issuer, serial, at, residency)
+    if residency is not None:
+        policies = _policies(VERIFIED_TPM_RESIDENCY, VERIFIED_TPM_FIXED)
+        builder = builder.add_extension(policies, critical=False)
+    return builder.sign(issuer.key, issuer.digest)
 
 
 def iak_certificate(
-    hardware_serial: str, key: PublicKey, issuer: Issuer, *, serial: int, at: datetime
+    hardware_serial: str,
+    key: PublicKey,
+    issuer: Issuer,
+    *,
+    serial: int,
+    at: datetime,
+    residency: Residency | None = None,
 ) -> x509.Certificate:
-    """Sign a manufacturer's attestation key certificate (IAK; TCG Device Identity 1.10, 8.3)."""
-    builder = _manufactured("IAK", hardware_serial, key, issuer, serial, at)
+    """Sign a manufacturer's attestation key certificate (IAK; TCG Device Identity 1.10, 8.3).
+
+    ``residency`` is told as by :func:`idevid_certificate`.
+    """
+    builder = _manufactured("IAK", hardware_serial, key, issuer, serial, at, residency)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ATTESTATION_KEY_USAGE]), critical=False)
-    policies = _policies(VERIFIED_TPM_RESIDENCY, VERIFIED_TPM_RESTRICTED)
-    return builder.add_extension(policies, critical=False).sign(issuer.key, issuer.digest)
+    if residency is not None:
+        policies = _policies(VERIFIED_TPM_RESIDENCY, VERIFIED_TPM_RESTRICTED)
+        builder = builder.add_extension(policies, critical=False)
+    return builder.sign(issuer.key, issuer.digest)
 
 
 def _manufactured(
-    role: str, hardware_serial: str, key: PublicKey, issuer: Issuer, serial: int, at: datetime
+    role: str,
+    hardware_serial: str,
+    key: PublicKey,
+    issuer: Issuer,
+    serial: int,
+    at: datetime,
+    residency: Residency | None,
 ) -> x509.CertificateBuilder:
     organisation = issuer.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     subject = x509.Name(
@@ -159,9 +200,11 @@ def _manufactured(
             x509.NameAttribute(NameOID.SERIAL_NUMBER, hardware_serial),
         ]
     )
-    module = hardware_module_name(TPM_HARDWARE_TYPE, hardware_serial.encode())
+    names = [hardware_module_name(TPM_HARDWARE_TYPE, hardware_serial.encode())]
+    if residency is not None and residency.ek_certificate_sha256:
+        names.append(ek_identifier(residency.ek_certificate_sha256))
     builder = _builder(subject, key, issuer, serial, at, NO_EXPIRY)
-    return builder.add_extension(x509.SubjectAlternativeName([module]), critical=False)
+    return builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
 
 
 def _builder(
