@@ -83,6 +83,9 @@ class RefusalCode(StrEnum):
     MANUFACTURE_REQUEST_INVALID = "manufacture-request-invalid"
     DEVICE_ID_INVALID = "device-id-invalid"
     DEVICE_ID_TAKEN = "device-id-taken"
+    IDENTITY_TAKEN = "identity-taken"
+    KEY_ALREADY_CERTIFIED = "key-already-certified"
+    SERIAL_TAKEN = "serial-taken"
     DEVICE_UNKNOWN = "device-unknown"
     DEVICE_REVOKED = "device-revoked"
     EVIDENCE_NOT_ACCEPTABLE = "evidence-not-acceptable"
@@ -164,6 +167,10 @@ class RefusalCode(StrEnum):
     CERTIFICATE_REVOKED = "certificate-revoked"
     CREDENTIAL_ACTIVATION_FAILED = "credential-activation-failed"
     CREDENTIAL_ACTIVATION_SPENT = "credential-activation-spent"
+    ACTIVATION_FILE_MALFORMED = "activation-file-malformed"
+    ACTIVATION_MISSING = "activation-missing"
+    ALREADY_MANUFACTURED = "already-manufactured"
+    LINE_JOURNAL_BROKEN = "line-journal-broken"
 
     # --- doors -----------------------------------------------------------------------------
     CLIENT_CERTIFICATE_REQUIRED = "client-certificate-required"
