@@ -124,6 +124,9 @@ MAX_PATH_SIGNATURES = 32
 MAX_PENDING_ACTIVATIONS = 10_000
 """Credential activations begun and not yet answered; each holds some 200 bytes for its TTL."""
 
+MAX_ACTIVATION_FILE_BYTES = 16 * 1024
+"""A challenge or answer at manufacture; with an RSA-4096 EK a challenge is below 1.5 KiB."""
+
 MAX_CORIM_BYTES = 1024 * 1024
 """One CoRIM: reference values of one machine and 24 PCRs in three banks need about 3 kB."""
 
