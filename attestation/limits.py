@@ -8,8 +8,35 @@ MAX_EVIDENCE_BYTES = 32 * 1024 * 1024
 """One evidence message: the largest IMA list, firmware log and agent log that we take, plus
 quote and claims. Without an IMA list no message gets near it, since each part has its cap."""
 
-MAX_ENROLMENT_BYTES = MAX_EVIDENCE_BYTES + 64 * 1024
-"""One enrolment request: evidence plus two certificate chains, a CSR and two certifications."""
+MAX_ENROLMENT_BYTES = MAX_EVIDENCE_BYTES + 256 * 1024
+"""One enrolment request: evidence plus three certificate chains, a CSR, certifications, proofs."""
+
+MAX_ACTIVATION_REQUEST_BYTES = 32 * 1024
+"""An EK with its chain and an attestation key's public area; real ones have 2 to 8 kB."""
+
+MAX_CLOUD_DOCUMENT_BYTES = 16 * 1024
+"""A signed instance identity document or a managed identity token; real ones have 1 to 3 kB."""
+
+MAX_ENROLMENT_PROOFS = 16
+"""Proofs by name in one enrolment request."""
+
+MAX_PROOF_BYTES = 64 * 1024
+"""One such proof, or a result that is shown; both are JWTs of a few kB."""
+
+MAX_ENROLMENT_CLASSES = 256
+"""Classes of devices, or of agents, in one enrolment policy."""
+
+MAX_TRUST_TERMS = 32
+"""Names in one initial trust expression; there are five to name."""
+
+MAX_ACTIVATIONS_PER_EK = 8
+"""Activations that wait for one EK: its certificate is public, so that anybody may ask for it."""
+
+MAX_LISTED_EKS = 1_000_000
+"""Endorsement keys in one allow list: 32 bytes each in memory."""
+
+MAX_CMS_DEPTH = 16
+"""Elements within elements of a signed instance identity document; real ones nest nine deep."""
 
 MAX_FIRMWARE_LOG_BYTES = 4 * 1024 * 1024
 """Real firmware logs in ``tests/data`` reach 73 kB; Linux itself reserves far below 1 MiB."""

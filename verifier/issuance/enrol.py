@@ -25,6 +25,7 @@ from cryptography import x509
 from attestation.certificates import device_serial, hardware_module, spki_der
 from attestation.errors import (
     IdentityMismatch,
+    MalformedInput,
     VerificationError,
 )
 from attestation.evidence import Evidence
@@ -281,6 +282,12 @@ def _identify(
 
 def _require_one_tpm(request: EnrolmentRequest, claimed: _ClaimedIdentity, nonce: bytes) -> None:
     """Proofs 5 and 6: the IAK certified both keys for this nonce; the LDevID key signed the CSR."""
+    if request.idevid_certify is None or request.ldevid_certify is None:
+        raise MalformedInput(
+            RefusalCode.REQUEST_INVALID,
+            "a certification of the IDevID or LDevID key is missing",
+            structure="enrolment request",
+        )
     require_certified(
         request.idevid_certify,
         claimed.iak,
