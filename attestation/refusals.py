@@ -89,6 +89,20 @@ class RefusalCode(StrEnum):
     DEVICE_UNKNOWN = "device-unknown"
     DEVICE_REVOKED = "device-revoked"
     EVIDENCE_NOT_ACCEPTABLE = "evidence-not-acceptable"
+    ENROLMENT_CLASS_UNKNOWN = "enrolment-class-unknown"
+    ENROLMENT_DENIED = "enrolment-denied"
+    INITIAL_TRUST_MISSING = "initial-trust-missing"
+    PROOFS_MISSING = "proofs-missing"
+    RESULT_NOT_ACCEPTABLE = "result-not-acceptable"
+    EK_NOT_LISTED = "ek-not-listed"
+    AK_NOT_RESIDENT = "ak-not-resident"
+    AWS_DOCUMENT_MALFORMED = "aws-document-malformed"
+    AWS_SIGNATURE_INVALID = "aws-signature-invalid"
+    AWS_DOCUMENT_FOREIGN = "aws-document-foreign"
+    AZURE_TOKEN_MALFORMED = "azure-token-malformed"  # noqa: S105 - a code, not a secret
+    AZURE_SIGNATURE_INVALID = "azure-signature-invalid"
+    AZURE_TOKEN_EXPIRED = "azure-token-expired"  # noqa: S105
+    AZURE_TOKEN_FOREIGN = "azure-token-foreign"  # noqa: S105
 
     # --- results and decisions -------------------------------------------------------------
     RESULT_SIGNATURE_INVALID = "result-signature-invalid"
