@@ -13,7 +13,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,8 @@ from device_agent.errors import (
     VerifierUnreachable,
     VerifierUntrusted,
 )
+from device_agent.factory_commands import add_factory
+from device_agent.printing import say, table
 from device_agent.settings import Settings, load_settings, show_settings
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings file")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_factory(commands.add_parser("factory", help="manufacture: keys, request, certificates"))
+    add_factory(commands.add_parser("factory", help="manufacture: keys, request, certificates"))
     for name, what, command in (
         ("run", "run the daemon (systemd does this)", _run),
         ("enrol", "enrol this device now", _enrol),
@@ -124,85 +126,6 @@ def _parser() -> argparse.ArgumentParser:
         if name == "settings":
             sub.add_argument("--show", action="store_true", help="show them (the default)")
     return parser
-
-
-def _add_factory(parser: argparse.ArgumentParser) -> None:
-    steps = parser.add_subparsers(required=True, metavar="STEP")
-    request = steps.add_parser("request", help="make the keys and a TCG-CSR-IDEVID")
-    request.add_argument("--model", required=True, help="product model")
-    request.add_argument("--serial", required=True, help="product serial number")
-    request.add_argument("--output", type=Path, required=True, help="where to write the request")
-    request.set_defaults(command=_factory_request)
-    install = steps.add_parser("install", help="write both certificates to the TPM")
-    install.add_argument("--idevid", type=Path, required=True, help="IDevID certificate, PEM/DER")
-    install.add_argument("--iak", type=Path, required=True, help="IAK certificate, PEM/DER")
-    install.set_defaults(command=_factory_install)
-    status = steps.add_parser("status", help="say how far this device is manufactured")
-    status.set_defaults(command=_factory_status)
-    for step in (request, install, status):
-        step.add_argument("--json", action="store_true", help="print JSON")
-
-
-# --- manufacture -------------------------------------------------------------------------------
-def _factory_request(settings: Settings, options: argparse.Namespace) -> int:
-    from device_agent import factory
-    from device_agent.main import entropy, open_tpm
-
-    request = factory.make_request(
-        open_tpm(settings), model=options.model, serial=options.serial, entropy=entropy()
-    )
-    _write_file(options.output, request)
-    said = {"output": str(options.output), "bytes": len(request)}
-    _say(options, said, f"wrote {options.output} ({len(request)} bytes)")
-    return OK
-
-
-def _factory_install(settings: Settings, options: argparse.Namespace) -> int:
-    from device_agent import factory
-    from device_agent.main import open_tpm
-
-    factory.install(
-        open_tpm(settings),
-        idevid_chain_der=_read_certificates(options.idevid),
-        iak_chain_der=_read_certificates(options.iak),
-    )
-    return _factory_status(settings, options)
-
-
-def _factory_status(settings: Settings, options: argparse.Namespace) -> int:
-    from device_agent import factory
-    from device_agent.main import open_tpm
-
-    status = factory.status(open_tpm(settings))
-    said = {
-        "keys": [str(role) for role in status.keys],
-        "certificates": [str(role) for role in status.certificates],
-        "ek_certificate": status.ek_certificate,
-        "complete": status.complete,
-    }
-    _say(options, said, _table((name, _word(value)) for name, value in said.items()))
-    return OK if status.complete else DENIED
-
-
-def _read_certificates(path: Path) -> tuple[bytes, ...]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    try:
-        content = path.read_bytes()
-        if not content.lstrip().startswith(b"-----BEGIN"):
-            return (content,)
-        found = x509.load_pem_x509_certificates(content)
-    except (OSError, ValueError) as error:
-        raise SettingsInvalid(f"{path} holds no certificate: {error}") from error
-    return tuple(certificate.public_bytes(Encoding.DER) for certificate in found)
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise SettingsInvalid(f"{path} cannot be written: {error.strerror}") from error
 
 
 # --- the daemon and its single steps -----------------------------------------------------------
@@ -222,7 +145,7 @@ def _enrol(settings: Settings, options: argparse.Namespace) -> int:
 
     credential = enrol_now(assemble(settings, open_tpm(settings)))
     until = credential.not_after.isoformat()
-    _say(
+    say(
         options,
         {"device_id": credential.device_id, "not_after": until},
         f"enrolled as {credential.device_id}, certificate until {until}",
@@ -235,7 +158,7 @@ def _attest(settings: Settings, options: argparse.Namespace) -> int:
 
     reply = attest_now(assemble(settings, open_tpm(settings)))
     words = [f"{reply.status}: {'allowed' if reply.allowed else 'denied'}", *reply.reasons]
-    _say(options, _reply_document(reply), "\n  ".join(words))
+    say(options, _reply_document(reply), "\n  ".join(words))
     return OK if reply.allowed else DENIED
 
 
@@ -254,7 +177,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     store = StateFile(Path(settings.state.directory))
     saved = store.load()
     if saved is None:
-        _say(options, {"phase": None}, f"no state in {store.path}: the daemon has not run yet")
+        say(options, {"phase": None}, f"no state in {store.path}: the daemon has not run yet")
         return OK
     document = _status_document(saved)
     verdict = saved.verdict
@@ -268,7 +191,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
         ("fault", f"{saved.fault.code}: {saved.fault.reason}" if saved.fault else "none"),
         ("written at", _time(saved.saved_at)),
     ]
-    _say(options, document, _table(lines))
+    say(options, document, table(lines))
     return OK
 
 
@@ -305,7 +228,7 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
         rows.append((f"{check.grade:<4}  {check.name}", check.reason))
         if check.mend and check.grade is not Grade.OK:
             rows.append(("", f"-> {check.mend}"))
-    _say(options, [asdict(check) for check in checks], _table(rows))
+    say(options, [asdict(check) for check in checks], table(rows))
     return DENIED if any(check.grade is Grade.FAIL for check in checks) else OK
 
 
@@ -348,14 +271,14 @@ def _measure(settings: Settings, options: argparse.Namespace) -> int:
         ]
         words = difference_words(difference) or "all as its AIBOM lists them"
         lines.append(f"{listing.name}: {len(survey.present)} files; {words}")
-    _say(options, said, "\n".join(lines))
+    say(options, said, "\n".join(lines))
     return DENIED if difference is None or difference or not survey.complete else OK
 
 
 def _settings(settings: Settings, options: argparse.Namespace) -> int:
     shown = show_settings(settings)
     rows = ((item.key, f"{_toml(item.value)}  # {item.origin}; {item.what}") for item in shown)
-    _say(
+    say(
         options,
         [asdict(item) for item in shown],
         "\n".join(f"{key} = {rest}" for key, rest in rows),
@@ -364,24 +287,6 @@ def _settings(settings: Settings, options: argparse.Namespace) -> int:
 
 
 # --- words -------------------------------------------------------------------------------------
-def _say(options: argparse.Namespace, document: object, text: str) -> None:
-    print(json.dumps(document, indent=2) if options.json else text)
-
-
-def _table(rows: Iterable[tuple[str, str]]) -> str:
-    lines = list(rows)
-    width = max((len(name) for name, _ in lines), default=0)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
-
-
-def _word(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
-
-
 def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()

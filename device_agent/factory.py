@@ -15,11 +15,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.algorithms import HashAlgorithm
+from attestation.errors import AttestationError
 from attestation.refusals import RefusalCode
-from attestation.tpm.csr_idevid import TcgCsrIdevidContent, build, build_content
+from attestation.tpm.csr_idevid import TcgCsrIdevidContent, build, build_content, parse
 from attestation.tpm.public import TpmPublic, parse_public
+from attestation.wire.manufacture_codec import (
+    ActivationAnswerFile,
+    decode_challenge,
+    encode_answer,
+)
 from device_agent.errors import CertificateUnusable, SettingsInvalid, SourceUnreadable
-from device_agent.ports import KeyRole, Tpm
+from device_agent.ports import Endorsement, KeyRole, Tpm
 
 _MANUFACTURED: Final = (KeyRole.IDEVID, KeyRole.IAK)
 _MAX_TEXT: Final = 64
@@ -35,6 +41,14 @@ class FactoryTpm(Tpm, Protocol):
 
     def ek_certificate(self) -> bytes | None:
         """Return an EK certificate from NV, DER; None if the TPM came without."""
+        ...
+
+    def endorsement(self) -> Endorsement:
+        """Return the endorsement key and its certificate."""
+        ...
+
+    def activate_credential(self, credential_blob: bytes, encrypted_secret: bytes) -> bytes:
+        """Unwrap a secret made for this TPM's endorsement key and IAK."""
         ...
 
     def sign_structure(self, role: KeyRole, digest: bytes) -> bytes:
@@ -77,7 +91,8 @@ def make_request(tpm: FactoryTpm, *, model: str, serial: str, entropy: bytes) ->
 
     Returns:
         TCG_CSR_IDEVID, binary. The certification's extraData is the SHA-256 of model and serial,
-        since at manufacture nobody has sent a nonce.
+        since at manufacture nobody has sent a nonce. A TPM without EK certificate names its
+        endorsement key (TPMT_PUBLIC) in prodCaData.
 
     Raises:
         SettingsInvalid: If model or serial cannot stand in a certificate.
@@ -87,6 +102,7 @@ def make_request(tpm: FactoryTpm, *, model: str, serial: str, entropy: bytes) ->
         if not 0 < len(text) <= _MAX_TEXT or not (text.isascii() and text.isprintable()):
             raise SettingsInvalid(f"the {name} must be 1 to {_MAX_TEXT} printable ASCII characters")
     tpm.create_identity_keys()
+    endorsement = tpm.endorsement()
     idevid = parse_public(tpm.public_area(KeyRole.IDEVID))
     product = hashlib.sha256(f"{model}\0{serial}".encode()).digest()
     certification = tpm.certify(KeyRole.IDEVID, product)
@@ -96,7 +112,8 @@ def make_request(tpm: FactoryTpm, *, model: str, serial: str, entropy: bytes) ->
             hash=signing_hash,
             product_model=model.encode(),
             product_serial=serial.encode(),
-            ek_certificate=tpm.ek_certificate() or b"",
+            ca_data=b"" if endorsement.certificate else endorsement.public,
+            ek_certificate=endorsement.certificate or b"",
             iak_public=tpm.public_area(KeyRole.IAK),
             idevid_public=idevid.raw,
             idevid_certify=certification.attest,
@@ -105,6 +122,52 @@ def make_request(tpm: FactoryTpm, *, model: str, serial: str, entropy: bytes) ->
         entropy=entropy,
     )
     return build(content, tpm.sign_structure(KeyRole.IDEVID, signing_hash.digest(content)))
+
+
+def is_own_request(tpm: FactoryTpm, request: bytes, *, model: str, serial: str) -> bool:
+    """Say whether a request is one that this TPM's present keys made for this product.
+
+    Raises:
+        TpmError: As :class:`device_agent.ports.Tpm` says.
+    """
+    if not request or not all(tpm.has_key(role) for role in _MANUFACTURED):
+        return False
+    try:
+        content = parse(request).content
+    except AttestationError:
+        return False
+    return (content.product_model, content.product_serial) == (
+        model.encode(),
+        serial.encode(),
+    ) and (
+        content.idevid_public == tpm.public_area(KeyRole.IDEVID)
+        and content.iak_public == tpm.public_area(KeyRole.IAK)
+    )
+
+
+def is_challenge_of(challenge: bytes, request: bytes) -> bool:
+    """Say whether a challenge is about this request."""
+    try:
+        about = decode_challenge(challenge).request_sha256
+    except AttestationError:
+        return False
+    return about == hashlib.sha256(request).digest()
+
+
+def answer_challenge(tpm: FactoryTpm, challenge: bytes) -> bytes:
+    """Unwrap the line's secret in the TPM and return the answer, a file.
+
+    Raises:
+        SettingsInvalid: If the challenge is not one.
+        TpmRefused: If it is for another TPM, or for other keys than this one has now.
+        TpmError: As :class:`device_agent.ports.Tpm` says.
+    """
+    try:
+        given = decode_challenge(challenge)
+    except AttestationError as error:
+        raise SettingsInvalid(f"the challenge cannot be used: {error.reason}") from error
+    secret = tpm.activate_credential(given.credential_blob, given.encrypted_secret)
+    return encode_answer(ActivationAnswerFile(request_sha256=given.request_sha256, secret=secret))
 
 
 def install(

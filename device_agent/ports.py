@@ -45,6 +45,23 @@ class TpmStatus:
     banks: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endorsement:
+    """What the TPM's maker says about it.
+
+    Attributes:
+        template: Which of the TCG's EK templates the key belongs to, e.g. ``L-2``.
+        public: TPMT_PUBLIC of the endorsement key.
+        certificate: Its certificate, DER; None if the TPM came without.
+        chain: The certificates above it that the TPM holds, DER; mostly none.
+    """
+
+    template: str
+    public: bytes
+    certificate: bytes | None
+    chain: tuple[bytes, ...] = ()
+
+
 class Tpm(Protocol):
     """The TPM as the daemon uses it.
 

@@ -10,10 +10,9 @@ from attestation.algorithms import HashAlgorithm
 from attestation.evidence import Quote
 from attestation.pcr import PcrBanks, PcrSelection
 from attestation.tpm.signature import parse_signature
-from device_agent.ports import KeyRole, TpmStatus
+from device_agent.ports import Endorsement, KeyRole, TpmStatus
 from device_agent.tpm import activation, capability, certify, csr, endorsement, keys, nv, quote
 from device_agent.tpm.connection import Backoff, OpenTpm, TpmConnection
-from device_agent.tpm.endorsement import Endorsement
 from device_agent.tpm.extend import Extension
 from device_agent.tpm.layout import TpmLayout
 

@@ -29,6 +29,7 @@ from attestation.tpm.ek_templates import (
 )
 from attestation.tpm.public import TpmPublic, parse_public
 from device_agent.errors import SourceUnreadable, TpmRefused
+from device_agent.ports import Endorsement
 from device_agent.tpm import nv
 from device_agent.tpm.connection import OpenTpm
 from device_agent.tpm.keys import public_of
@@ -36,23 +37,6 @@ from device_agent.tpm.keys import public_of
 _STORAGE: Final = int(
     ObjectAttributes.FIXED_TPM | ObjectAttributes.RESTRICTED | ObjectAttributes.DECRYPT
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endorsement:
-    """What the TPM's maker says about it.
-
-    Attributes:
-        template: Which of the TCG's templates the key belongs to.
-        public: TPMT_PUBLIC of the endorsement key.
-        certificate: Its certificate, DER; None if the TPM came without.
-        chain: The certificates above it that the TPM holds, DER; mostly none.
-    """
-
-    template: EkTemplate
-    public: bytes
-    certificate: bytes | None
-    chain: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,8 +119,6 @@ def sign(tpm: OpenTpm, layout: TpmLayout, role: KeyRole, digest: bytes) -> bytes
         raise TpmRefused("the IAK is restricted: it signs quotes and certifications only")
     handle = layout.handle(role)
     public = parsed_public(tpm, handle, role)
-    if public.type is not KeyType.ECC:
-        raise TpmRefused(f"the {role} key is RSA; only elliptic curve keys sign here")
     own_hash = public.scheme[1]
     if len(digest) not in _HASH_BY_SIZE or (own_hash is not None and own_hash.size != len(digest)):
         wanted = "a SHA-256, SHA-384 or SHA-512" if own_hash is None else f"a {own_hash.label}"
@@ -128,7 +126,9 @@ def sign(tpm: OpenTpm, layout: TpmLayout, role: KeyRole, digest: bytes) -> bytes
             f"the {role} key signs {wanted} digest only, and was given {len(digest)} bytes; "
             "let the peer offer the matching signature algorithm"
         )
-    scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.ECDSA)
+    # An RSA IDevID (H-1) has no scheme of its own; it signs at manufacture only.
+    kind = TPM2_ALG.ECDSA if public.type is KeyType.ECC else TPM2_ALG.RSASSA
+    scheme = TPMT_SIG_SCHEME(scheme=kind)
     scheme.details.any.hashAlg = _HASH_BY_SIZE[len(digest)]
     not_from_tpm = TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL)
     key = tpm.persistent(handle, role)

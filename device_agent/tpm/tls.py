@@ -152,7 +152,11 @@ def _require_pair(leaf: x509.Certificate, spki_der: bytes) -> None:
     except ValueError as error:
         raise TlsSeamUnusable("the TPM's public key is not a SubjectPublicKeyInfo") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise TlsSeamUnusable("the TPM's key is not an elliptic curve key; TLS here needs one")
+        raise TlsSeamUnusable(
+            "the TPM's key is not an elliptic curve key: with RSA, TLS 1.3 signs by RSASSA-PSS, "
+            "whose padding OpenSSL makes itself and has encrypted raw, which a signing key of a "
+            "TPM never does; manufacture this device by template H-2 or H-3"
+        )
     try:
         shown = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm) as error:
