@@ -86,11 +86,13 @@ class PolicySettings:
         appraisal: A packaged policy's name (``linux-server``, ``development``) or a TOML file.
         rego: A Rego file for decisions; empty takes the packaged one.
         allow_warning: Whether the packaged decision policy allows devices that are *warning*.
+        enrolment: A packaged enrolment policy's name (``enrolment-default``) or a TOML file.
         nonce_ttl_s: Seconds a challenge lives; 0 takes the appraisal policy's own value. Must be
             below the results' lifetime.
     """
 
     appraisal: str = "linux-server"
+    enrolment: str = "enrolment-default"
     rego: str = ""
     allow_warning: bool = False
     nonce_ttl_s: float = 0.0

@@ -28,6 +28,9 @@ DISTRIBUTION: Final = "device-attestation"
 _KNOWN_DIGESTS: Final = "known-digests.toml"
 """Beside the packaged policies, and not one of them."""
 
+_ENROLMENT: Final = "enrolment-"
+"""How the packaged enrolment policies begin; they are no appraisal policies."""
+
 _CERTIFICATE_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer", ".der"})
 
 
@@ -96,7 +99,7 @@ def packaged_policies() -> tuple[str, ...]:
         sorted(
             name.removesuffix(".toml")
             for name in files
-            if name.endswith(".toml") and name != _KNOWN_DIGESTS
+            if name.endswith(".toml") and name != _KNOWN_DIGESTS and not name.startswith(_ENROLMENT)
         )
     )
 
