@@ -33,6 +33,11 @@ def judge(
     ima: Path | None,
     tpm: SoftTpm | None = None,
 ) -> tuple[int, dict[str, object]]:
+    code = quoted(tmp_path, ima, tpm)
+    return code, json.loads(capsys.readouterr().out)
+
+
+def quoted(tmp_path: Path, ima: Path | None, tpm: SoftTpm | None = None) -> int:
     tpm = tpm or machine()
     made = tpm.quote(parse_selection("sha256:0,1,2,3,4,5,6,7,8,9,10"), b"asked")
     for name, content in (
@@ -41,7 +46,7 @@ def judge(
         ("ak", tpm.public_area(KeyRole.IAK)),
     ):
         (tmp_path / name).write_bytes(content)
-    code = offline.quote(
+    return offline.quote(
         attest=tmp_path / "attest",
         sig=tmp_path / "sig",
         ak=tmp_path / "ak",
@@ -51,7 +56,6 @@ def judge(
         nonce=b"asked".hex(),
         as_json=True,
     )
-    return code, json.loads(capsys.readouterr().out)
 
 
 def test_firmware_log_and_ima_list_together_explain_a_real_machines_quote(
@@ -83,6 +87,18 @@ def test_quote_over_pcr_10_is_unknown_without_the_ima_list(
 
     assert document["pcr_digest"] == "unknown"
     assert {"bank": "sha256", "pcr": 10, "verdict": "not_covered"} in document["replay"]
+
+
+def test_quote_with_an_empty_ima_list_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "list"
+    empty.touch()
+
+    assert quoted(tmp_path, empty) == 2
+    said = capsys.readouterr()
+    assert (said.out, len(said.err.splitlines())) == ("", 1)
+    assert "ima-list-missing" in said.err
 
 
 def test_ima_list_with_its_last_entry_cut_off_is_refused(

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TypedDict
 
 from attestation.algorithms import HashAlgorithm
-from attestation.errors import MalformedInput
 from attestation.logs.ima import ImaList, parse_ima_list, replay_ima
 from attestation.logs.replay import ReplayedLog
 from attestation.pcr import PcrBanks, PcrSelection, composite_digest
-from attestation.refusals import RefusalCode
 from attestation.tpm.attest import QuotedPcrs
 
 _SHOWN_BANKS = (HashAlgorithm.SHA1, HashAlgorithm.SHA256)
@@ -35,8 +33,6 @@ def judge_ima(content: bytes) -> ImaDocument:
         InputError: If the list does not parse whole, or is empty.
     """
     measured = parse_ima_list(content)
-    if not measured.count:
-        raise MalformedInput(RefusalCode.IMA_LIST_MISSING, "the list holds no entry")
     pcrs = replay_ima(measured, _SHOWN_BANKS, start={}, padded=False)
     old = replay_ima(measured, (HashAlgorithm.SHA256,), start={}, padded=True)
     findings = [

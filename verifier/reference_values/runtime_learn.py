@@ -46,8 +46,6 @@ def learn_runtime_policy(name: str, lists: Sequence[tuple[str, bytes]]) -> str:
     for origin, content in lists:
         try:
             measured = parse_ima_list(content)
-            if not measured.count:
-                raise MalformedInput(RefusalCode.IMA_LIST_MISSING, "the list holds no entry")
             shown = show(origin.rpartition("/")[2].encode())
             remarks.append(f"# learnt from {shown}: {measured.count} entries")
             for number, entry in enumerate(measured):

@@ -65,8 +65,9 @@ def parse_ima_list(raw: bytes) -> ImaList:
 
     Raises:
         LimitExceeded: If it is larger or longer than we accept.
-        MalformedInput: If it is neither form or cut, a field breaks its form, or a template hash
-            is not that of its data (``ima-template-mismatch``).
+        MalformedInput: If it is neither form or cut, a field breaks its form, a template hash is
+            not that of its data (``ima-template-mismatch``), or it is empty (``ima-list-missing``:
+            the kernel writes boot_aggregate before all else, Linux ``ima_init.c``).
         Unsupported: If an entry has another template.
     """
     content = binary_list(raw)
@@ -86,6 +87,12 @@ def parse_ima_list(raw: bytes) -> ImaList:
         else:
             read_template(entry.template, entry.data, count)
         count += 1
+    if not count:
+        raise MalformedInput(
+            RefusalCode.IMA_LIST_MISSING,
+            "the list holds no entry; that of a running kernel begins with boot_aggregate",
+            structure=STRUCTURE,
+        )
     return ImaList(content=content, count=count, violations=violations, pcrs=frozenset(pcrs))
 
 

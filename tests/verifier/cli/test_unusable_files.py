@@ -74,15 +74,21 @@ def test_learning_says_which_list_is_empty_or_malformed(
     assert f": {bad}: " in err
 
 
+@pytest.mark.parametrize("command", ["ima", "runtime-policy check"])
 def test_empty_ima_list_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    empty = tmp_path / "list"
+    empty, policy = tmp_path / "list", tmp_path / "policy"
     empty.touch()
+    policy.write_text(f"name = 'x'\nversion = 1\nfiles = '''\nsha256:{'0' * 64}  /bin/sh\n'''\n")
+    words = ["ima"] if command == "ima" else ["runtime-policy", "check", policy]
 
-    code, out, err = runner(monkeypatch, capfd)("ima", empty)
+    code, out, err = runner(monkeypatch, capfd)(*words, empty)
 
-    assert (code, out) == (2, "")
+    assert (code, out, err.count("\n")) == (2, "", 1)
     assert "the list holds no entry" in err
 
 

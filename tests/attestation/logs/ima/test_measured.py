@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.algorithms import HashAlgorithm
-from attestation.errors import AttestationError, LimitExceeded
+from attestation.errors import AttestationError, LimitExceeded, MalformedInput
 from attestation.limits import MAX_IMA_ENTRIES, MAX_IMA_LIST_BYTES
 from attestation.logs.ima import parse_ima_list, replay_ima
 from attestation.refusals import RefusalCode
@@ -135,6 +135,13 @@ def test_bad_list_is_refused_for_its_reason(case: str) -> None:
         RefusalCode.TOO_LARGE,
         RefusalCode.TRUNCATED,
     }
+
+
+def test_empty_list_is_refused_as_missing() -> None:
+    with pytest.raises(MalformedInput, match="begins with boot_aggregate") as refused:
+        parse_ima_list(b"")
+
+    assert refused.value.code is RefusalCode.IMA_LIST_MISSING
 
 
 def test_list_above_the_size_limit_is_refused_unread() -> None:
