@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from functools import partial
 from typing import Final, NamedTuple
 
 from cryptography import x509
@@ -16,6 +17,7 @@ from attestation.der import DerReader
 from attestation.ek.names import read_name
 from attestation.errors import AttestationError, MalformedInput
 from attestation.logs.ima.modsig import (
+    Appended,
     IssuerAndSerial,
     SubjectKeyId,
     appended_digest,
@@ -91,28 +93,36 @@ class Keyring:
             name_text(name) for name in self._by_name if not isinstance(name, SubjectKeyId)
         )
 
-    def judge(self, file: ImaFile) -> Judged:
+    def judge(self, file: ImaFile, appended: Appended | None = None) -> Judged:
         """Verify a file's signatures over what was measured.
 
         The appended signature counts where ``security.ima`` has none, or one by a key that is not
         known; never where it has a wrong one (as Linux, ``ima_appraise_measurement``).
+
+        Args:
+            file: The file.
+            appended: Its appended signature, from who has read it already.
         """
         signs = is_file_signature(file.signature)
         if not signs and not file.modsig:
             return _UNSIGNED
-        of_file = self._cached(file.signature, file.digest, self._of_file) if signs else _UNSIGNED
+        of_file = _UNSIGNED
+        if signs:
+            verify = partial(self._of_file, file.signature)
+            of_file = self._cached(b"of file", file.signature, file.digest, verify)
         if of_file.signed in (Signed.BY_KNOWN, Signed.WRONGLY) or not file.modsig:
             return of_file
-        return self._cached(file.modsig, file.modsig_digest, self._appended)
+        verify = partial(self._appended, appended or Appended(file.modsig))
+        return self._cached(b"appended", file.modsig, file.modsig_digest, verify)
 
     def _cached(
-        self, signature: bytes, digest: bytes, verify: Callable[[bytes, bytes], Judged]
+        self, kind: bytes, signature: bytes, digest: bytes, verify: Callable[[bytes], Judged]
     ) -> Judged:
-        key = hashlib.sha256(verify.__name__.encode() + sized(signature) + sized(digest)).digest()
+        key = hashlib.sha256(kind + sized(signature) + sized(digest)).digest()
         found = self._remembered.get(key)
         if found is None:
             try:
-                found = verify(signature, digest)
+                found = verify(digest)
             except AttestationError as error:
                 found = Judged(Signed.WRONGLY, error.reason)
             if len(self._remembered) >= _MOST_REMEMBERED:
@@ -130,8 +140,8 @@ class Keyring:
             return _KNOWN
         return _not_made_by(made.key_id)
 
-    def _appended(self, message: bytes, digest: bytes) -> Judged:
-        made = parse_modsig(message)
+    def _appended(self, appended: Appended, digest: bytes) -> Judged:
+        made = appended.read()
         keys = self._by_name.get(made.signer)
         if not keys:
             return Judged(Signed.BY_UNKNOWN, name_text(made.signer))

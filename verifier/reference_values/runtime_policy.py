@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from attestation.logs.ima.follow import Known
-from attestation.logs.ima.modsig import stated_digest
+from attestation.logs.ima.modsig import Appended
 from attestation.logs.ima.template import ImaFile, ng_data
 from attestation.refusals import RefusalCode
 from verifier.reference_values.runtime_globs import PathPatterns
@@ -84,8 +84,9 @@ class RuntimePolicy:
         denied = self.denied.get(file.digest)
         if denied is None and file.modsig_digest:
             denied = self.denied.get(file.modsig_digest)
-        if denied is None and file.modsig and self.denied:
-            denied = self.denied.get(stated_digest(file.modsig))
+        appended = Appended(file.modsig) if file.modsig else None
+        if denied is None and appended and self.denied:
+            denied = self.denied.get(appended.stated_digest())
         if denied is not None:
             return Against(RefusalCode.IMA_FILE_DENIED, denied)
         data = ng_data(file.digest, file.path)
@@ -93,7 +94,7 @@ class RuntimePolicy:
             return None
         if self.exclude.matches(file.path) and file.path not in self.listed:
             return None
-        judged = self.keyring.judge(file) if self.keyring else None
+        judged = self.keyring.judge(file, appended) if self.keyring else None
         if judged is None:
             return _UNKNOWN
         code = _BY_SIGNATURE.get(judged.signed)

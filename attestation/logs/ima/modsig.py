@@ -129,18 +129,44 @@ def appended_digest(made: AppendedSignature, file: ImaFile) -> bytes:
     return signed
 
 
-def stated_digest(message: bytes) -> bytes:
-    """Return the content's digest by an appended signature's own words (messageDigest).
+class Appended:
+    """An appended signature that is read when it is first asked for, and once.
 
-    Returns:
-        In the form of ``d-modsig`` (``sha256:`` NUL digest); empty if there are no signed
-        attributes or the signature cannot be read.
+    Args:
+        message: As for :func:`parse_modsig`.
     """
-    try:
-        made = parse_modsig(message)
-    except InputError:
-        return b""
-    return f"{made.algorithm.label}:\0".encode() + made.message_digest if made.attributes else b""
+
+    __slots__ = ("_message", "_read")
+
+    def __init__(self, message: bytes) -> None:
+        self._message = message
+        self._read: AppendedSignature | MalformedInput | None = None
+
+    def read(self) -> AppendedSignature:
+        """Return what it says; raises as :func:`parse_modsig`, each time."""
+        if self._read is None:
+            try:
+                self._read = parse_modsig(self._message)
+            except MalformedInput as error:
+                self._read = error
+        if isinstance(self._read, MalformedInput):
+            raise self._read
+        return self._read
+
+    def stated_digest(self) -> bytes:
+        """Return the content's digest by the signature's own words (messageDigest).
+
+        Returns:
+            In the form of ``d-modsig`` (``sha256:`` NUL digest); empty if there are no signed
+            attributes or the signature cannot be read.
+        """
+        try:
+            made = self.read()
+        except MalformedInput:
+            return b""
+        if not made.attributes:
+            return b""
+        return f"{made.algorithm.label}:\0".encode() + made.message_digest
 
 
 def _only_signer(message: bytes) -> Element:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import ssl
 import subprocess
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -377,3 +379,21 @@ def test_certificate_in_place_of_a_key_is_told_as_a_difference(tmp_path: Path) -
     (line,) = compare_runtime_policies(first, second).sentences()
 
     assert line.startswith("signer, new: certificate ")
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_appended_signature_is_read_once_where_something_is_denied(*, readable: bool) -> None:
+    file = appended(modsig(KEY, CONTENT) if readable else b"\x30")
+    text = f"name = 'box'\ndenied = 'sha1:{'0' * 40}'\n[[signers]]\npem = '''{pem(KEY)}'''"
+    policy = load_runtime_policy(text, "test")
+    read: list[str] = []
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is parse_modsig.__code__:
+            read.append(event)
+
+    sys.setprofile(watch)
+    against = policy.against(file)
+    sys.setprofile(None)
+
+    assert (against is None, read) == (readable, ["call"])
