@@ -1,21 +1,23 @@
 """First inputs of each fuzz target: ``python -m tests.fuzz.seeds`` writes those that are missing.
 
-Taken from the conformance cases, from real samples and from the simulators. What is kept beside
-them in ``corpus/`` was found by fuzzing.
+Taken from the conformance cases, from real samples and from the simulators, and the same in each
+run: signatures are deterministic (RFC 6979). What is kept beside them in ``corpus/`` was found by
+fuzzing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import jwt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.utils import base64url_encode, der_to_raw_signature
 
 from attestation.algorithms import HashAlgorithm
 from attestation.logs.cel import Measurement, RecordKind, content_digests, encode_content
@@ -179,7 +181,10 @@ def _of_results(key: ec.EllipticCurvePrivateKey) -> Seeds:
             profile=profile,
         )
         yield "ear_claims", json.dumps(claims).encode()
-    yield "ear_jwt", jwt.encode(claims, key, "ES256", headers={"kid": "one"}).encode()
+    header = {"alg": "ES256", "kid": "one", "typ": "JWT"}
+    signed = b".".join(base64url_encode(json.dumps(part).encode()) for part in (header, claims))
+    made = key.sign(signed, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    yield "ear_jwt", signed + b"." + base64url_encode(der_to_raw_signature(made, key.curve))
 
 
 def _of_policies() -> Seeds:
@@ -199,8 +204,9 @@ def _of_policies() -> Seeds:
     yield "reference_set", dump_reference_set(learnt).encode()
 
 
-def main() -> None:
-    """Write what is missing; a few of each target, none of them large."""
+def main(corpus: Path = CORPUS) -> int:
+    """Write what is missing, a few of each target, none of them large; return how many."""
+    new = 0
     written: dict[str, set[str]] = {}
     for target, content in seeds():
         names = written.setdefault(target, set())
@@ -208,10 +214,13 @@ def main() -> None:
             continue
         name = "seed-" + hashlib.sha256(content).hexdigest()[:12]
         names.add(name)
-        folder = CORPUS / target
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        path = corpus / target / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            new += 1
+    return new
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(f"{main(*map(Path, sys.argv[1:]))} written\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,25 @@ def test_every_target_has_a_corpus_and_every_corpus_a_target() -> None:
 def test_corpus_stays_small() -> None:
     assert sum(path.stat().st_size for path in INPUTS) < MAX_CORPUS_BYTES
     assert all(path.stat().st_size <= MOST_BYTES for path in INPUTS)
+
+
+def test_seeds_written_twice_are_the_same(tmp_path: Path) -> None:
+    """In two processes: neither a random signature nor the order of a set is in them."""
+    said = [
+        subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.seeds", str(tmp_path)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+
+    assert said[0] != "0 written\n"
+    assert said[1] == "0 written\n"
+    assert {path.name for path in tmp_path.iterdir()} <= set(names())
 
 
 @pytest.mark.parametrize("target", names())

@@ -74,7 +74,7 @@ def sign(key: PrivateKey, algorithm: int, message: bytes) -> bytes:
     """A COSE signature (RFC 9053 section 2, RFC 8230 section 2)."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
         size, chosen = _ECDSA[algorithm]
-        r, s = decode_dss_signature(key.sign(message, ec.ECDSA(chosen)))
+        r, s = decode_dss_signature(key.sign(message, ec.ECDSA(chosen, deterministic_signing=True)))
         return r.to_bytes(size) + s.to_bytes(size)
     if isinstance(key, rsa.RSAPrivateKey):
         digest = _RSA_HASHES[algorithm]

@@ -63,7 +63,7 @@ class SoftProvider:
             return self.key.sign(message, pad, hashes.SHA256())
         strong = self.key.curve.name == "secp384r1"
         chosen = hashes.SHA384() if strong else hashes.SHA256()
-        return self.key.sign(message, ec.ECDSA(chosen))
+        return self.key.sign(message, ec.ECDSA(chosen, deterministic_signing=True))
 
     def endorse(
         self,
