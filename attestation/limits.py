@@ -35,6 +35,30 @@ MAX_ACTIVATIONS_PER_EK = 8
 MAX_LISTED_EKS = 1_000_000
 """Endorsement keys in one allow list: 32 bytes each in memory."""
 
+MAX_AGENT_REQUEST_BYTES = MAX_ENROLMENT_BYTES
+"""An AI agent's request: evidence, or an AIBOM with its endorsement, and what is small beside."""
+
+MAX_CAPABILITIES = 64
+"""Capabilities of one agent, and scopes in one owner binding: they stand in its certificate."""
+
+MAX_CAPABILITY_CHARS = 128
+"""One capability; OAuth scopes in use have 5 to 60 characters."""
+
+MAX_VALIDATION_METHODS = 16
+"""Ways in which a registry may have an agent prove itself; a handful are known."""
+
+MAX_LOCATOR_CHARS = 2048
+"""Where an agent is reached: as long as a workload identifier may be (WIMSE, 2048 bytes)."""
+
+MAX_OWNER_CHARS = 256
+"""An owner's id: a mail address, a role, a URI."""
+
+MAX_OWNER_BINDING_CHARS = 16 * 1024
+"""One signed owner binding: 64 scopes of 128 characters in base64, twice."""
+
+MAX_WORKLOAD_TOKEN_CHARS = 32 * 1024
+"""One workload identity token; ours have 600 to 12 000 characters."""
+
 MAX_CMS_DEPTH = 16
 """Elements within elements of a signed instance identity document; real ones nest nine deep."""
 

@@ -104,6 +104,23 @@ class RefusalCode(StrEnum):
     AZURE_TOKEN_EXPIRED = "azure-token-expired"  # noqa: S105
     AZURE_TOKEN_FOREIGN = "azure-token-foreign"  # noqa: S105
 
+    # --- AI agents, their owners and tokens ------------------------------------------------
+    AGENT_NAME_INVALID = "agent-name-invalid"
+    AGENT_UNKNOWN = "agent-unknown"
+    AGENT_REVOKED = "agent-revoked"
+    CAPABILITY_INVALID = "capability-invalid"
+    SCOPE_EXCEEDED = "scope-exceeded"
+    OWNER_UNKNOWN = "owner-unknown"
+    OWNER_BINDING_MALFORMED = "owner-binding-malformed"
+    OWNER_SIGNATURE_INVALID = "owner-signature-invalid"
+    OWNER_BINDING_MISMATCH = "owner-binding-mismatch"
+    OWNER_BINDING_EXPIRED = "owner-binding-expired"
+    WORKLOAD_ID_INVALID = "workload-id-invalid"
+    WORKLOAD_TOKEN_MALFORMED = "workload-token-malformed"  # noqa: S105 - a code, not a secret
+    WORKLOAD_TOKEN_INVALID = "workload-token-invalid"  # noqa: S105
+    WORKLOAD_TOKEN_EXPIRED = "workload-token-expired"  # noqa: S105
+    PROFILE_INVALID = "profile-invalid"
+
     # --- results and decisions -------------------------------------------------------------
     RESULT_SIGNATURE_INVALID = "result-signature-invalid"
     RESULT_EXPIRED = "result-expired"

@@ -13,6 +13,9 @@ EVIDENCE: Final = "application/cmw+cbor"
 ENROLMENT: Final = "application/vnd.device-attestation.enrolment.v1+cbor"
 """One enrolment request: a CBOR map, see :mod:`attestation.wire.enrolment_codec`."""
 
+AGENT: Final = "application/vnd.device-attestation.agent.v1+cbor"
+"""An AI agent's request: a CBOR map, see :mod:`attestation.wire.agent_codec`."""
+
 PROBLEM: Final = "application/problem+json"
 """Every HTTP error (RFC 9457)."""
 
