@@ -11,12 +11,22 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from attestation.certificates import EK_CERTIFICATE_SHA256, PERMANENT_IDENTIFIER, hardware_module
+from attestation.algorithms import HashAlgorithm
+from attestation.certificates import (
+    EK_CERTIFICATE_SHA256,
+    PERMANENT_IDENTIFIER,
+    hardware_module,
+    spki_der,
+)
 from attestation.ek.certificate import parse_maker_certificate
 from attestation.errors import IdentityMismatch, InputError, NotFresh, VerificationError
 from attestation.refusals import RefusalCode as Code
+from attestation.tpm import csr_idevid
 from attestation.tpm.ek_templates import EkTemplate, ek_template
+from attestation.tpm.public import parse_public
+from attestation.tpm.templates import iak_branches, idevid_branches, policy_or
 from attestation.wire.manufacture_codec import decode_challenge, encode_challenge
+from tests.attestation.tpm.structures import ATTESTZ
 from tests.simulators import soft_tpm_maker
 from tests.simulators.soft_factory import SoftUnit, wrong_answer
 from tests.verifier.appraisal.courtroom import NOW
@@ -26,6 +36,7 @@ from verifier.errors import Conflict, Unavailable
 from verifier.issuance.manufacture import EkTerms, read_inventory
 from verifier.issuance.profiles import VERIFIED_TPM_RESIDENCY
 from verifier.services.manufacture import LineTerms, ManufacturingLine
+from verifier.sources import load_vendor_roots
 
 MAKER = soft_tpm_maker.root()
 
@@ -389,6 +400,30 @@ def test_journal_that_is_not_ours_is_refused(
     with pytest.raises(Unavailable) as caught:
         floor.line()
     assert caught.value.code is Code.LINE_JOURNAL_BROKEN
+
+
+def test_real_devices_request_is_judged_challenged_and_given_certificates() -> None:
+    """An Arista control card's: its EK chains to the packaged roots of STMicroelectronics."""
+    request = csr_idevid.build(
+        (ATTESTZ / "csrResponse-csr_contents").read_bytes(),
+        (ATTESTZ / "csrResponse-idevid_signature_csr").read_bytes(),
+    )
+    keys = EkTerms(roots=load_vendor_roots(), required=True)
+    floor = Floor(ek=keys, activation=False, inventory={"JPN2517P064"})
+
+    challenge = floor.line().challenge(request)
+    made = floor.line().issue(request).made
+
+    assert (made.serial, made.model, made.resident) == ("JPN2517P064", "DCS-7001-SUP-L", False)
+    assert len(challenge.encrypted_secret) == 2 + 256  # an RSA-2048 EK
+    content = csr_idevid.parse(request).content
+    for der, public in ((made.idevid, content.idevid_public), (made.iak, content.iak_public)):
+        assert spki_der(x509.load_der_x509_certificate(der)) == parse_public(public).spki_der
+    for role, public in (
+        (idevid_branches(HashAlgorithm.SHA384), content.idevid_public),
+        (iak_branches(HashAlgorithm.SHA384), content.iak_public),
+    ):
+        assert parse_public(public).auth_policy == policy_or(HashAlgorithm.SHA384, role)
 
 
 def test_inventory_is_read_with_comments() -> None:
