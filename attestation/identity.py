@@ -12,6 +12,9 @@ from attestation.refusals import RefusalCode
 DeviceId = NewType("DeviceId", str)
 """``[a-z0-9-]``, 1 to 63 characters: one MQTT topic level, one DNS label, the certificate's CN."""
 
+AgentName = NewType("AgentName", str)
+"""Of an AI agent, unique on its device; written like a device id."""
+
 KeyName = NewType("KeyName", bytes)
 """A TPM object Name: nameAlg (2 bytes) || H(TPMT_PUBLIC) (TPM 2.0 Part 1, 16)."""
 
@@ -45,3 +48,20 @@ def device_id(text: str) -> DeviceId:
             structure="DeviceId",
         )
     return DeviceId(text)
+
+
+def agent_name(text: str) -> AgentName:
+    """Return ``text`` as the name of an AI agent.
+
+    Raises:
+        MalformedInput: ``agent-name-invalid`` if it is not 1 to 63 of ``a-z 0-9 -`` with no dash at
+            the ends.
+    """
+    if not _DEVICE_ID.fullmatch(text):
+        raise MalformedInput(
+            RefusalCode.AGENT_NAME_INVALID,
+            f"{text[:80]!a} is not an agent's name: 1 to {MAX_DEVICE_ID_CHARS} of a-z, 0-9 and "
+            "'-', no '-' at the ends",
+            structure="AgentName",
+        )
+    return AgentName(text)
