@@ -121,6 +121,22 @@ class RefusalCode(StrEnum):
     WORKLOAD_TOKEN_EXPIRED = "workload-token-expired"  # noqa: S105
     PROFILE_INVALID = "profile-invalid"
 
+    # --- the keys of our own certificate authorities ----------------------------------------
+    KEYS_UNUSABLE = "keys-unusable"
+    CA_PASSPHRASE_WRONG = "ca-passphrase-wrong"  # noqa: S105 - a code, not a secret
+    CA_KEY_EXPOSED = "ca-key-exposed"
+    CA_TOKEN_ABSENT = "ca-token-absent"  # noqa: S105
+    CA_PIN_REFUSED = "ca-pin-refused"
+    CA_EXPIRED = "ca-expired"
+    CA_CERTIFICATE_WRONG = "ca-certificate-wrong"
+    CA_UNKNOWN = "ca-unknown"
+    CA_IN_USE = "ca-in-use"
+    CA_ROOT_ONLINE = "ca-root-online"
+    CA_KEY_UNENCRYPTED = "ca-key-unencrypted"
+    CA_PASSPHRASE_BESIDE_KEY = "ca-passphrase-beside-key"  # noqa: S105
+    CA_EXPIRES_SOON = "ca-expires-soon"
+    CA_BACKUP_UNREADABLE = "ca-backup-unreadable"
+
     # --- results and decisions -------------------------------------------------------------
     RESULT_SIGNATURE_INVALID = "result-signature-invalid"
     RESULT_EXPIRED = "result-expired"

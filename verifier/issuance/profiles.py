@@ -48,6 +48,9 @@ VERIFIED_TPM_RESTRICTED: Final = x509.ObjectIdentifier("2.23.133.11.1.3")
 class Issuer:
     """A certificate authority: its certificate and the key that belongs to it.
 
+    Everything that a CA signs (certificates, revocation lists, OCSP answers) is made by
+    ``builder.sign(issuer.key, issuer.digest)``: a key in a PKCS#11 token signs there.
+
     Attributes:
         certificate: The CA's own.
         key: Its private key, or what signs with it (a token, a TPM).
