@@ -239,6 +239,7 @@ class RefusalCode(StrEnum):
     TPM_LOCKED_OUT = "tpm-locked-out"
     TPM_REFUSED = "tpm-refused"
     TPM_KEY_MISSING = "tpm-key-missing"
+    CLOCK_WRONG = "clock-wrong"
     SOURCE_UNREADABLE = "source-unreadable"
     VERIFIER_UNREACHABLE = "verifier-unreachable"
     VERIFIER_UNTRUSTED = "verifier-untrusted"
