@@ -12,6 +12,10 @@ import pytest
 from tests.simulators.postgres import Postgres, postgres
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import VerifierSite
+from tests.verifier.store.credential_cases import (
+    CredentialCases,
+    check_certificates_of_before_enter_the_log,
+)
 from tests.verifier.store.store_cases import StoreCases, check_older_sets_are_kept
 from verifier.errors import Unavailable
 from verifier.store.migrate import migrate
@@ -38,6 +42,10 @@ class TestPostgres(StoreCases):
     """Every case, on PostgreSQL."""
 
 
+class TestPostgresCredentials(CredentialCases):
+    """Every case about credentials, on PostgreSQL."""
+
+
 def test_replicas_that_start_together_migrate_once(url: str) -> None:
     program = "import sys; from verifier.store.migrate import migrate; migrate(sys.argv[1])"
     replicas = [
@@ -53,6 +61,10 @@ def test_replicas_that_start_together_migrate_once(url: str) -> None:
 
 def test_older_reference_sets_are_kept(url: str) -> None:
     check_older_sets_are_kept(url)
+
+
+def test_certificates_of_before_enter_the_log(url: str) -> None:
+    check_certificates_of_before_enter_the_log(url)
 
 
 def test_device_attests_to_a_verifier_on_postgres(tmp_path: Path, url: str) -> None:

@@ -18,11 +18,14 @@ from verifier.ports import (
     Judgement,
     ReferenceDocument,
     StoredResult,
+    UnitOfWork,
 )
 from verifier.ports.credentials import IssuedCertificate
 from verifier.reference_values.model import ReferenceSet
+from verifier.services.issue import issued_entry
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+ISSUER = hashlib.sha256(b"issuing CA").digest()
 _KEY = soft_key("p256", KeyRole.IAK)
 
 
@@ -51,11 +54,23 @@ def a_certificate(record: DeviceRecord) -> IssuedCertificate:
     return IssuedCertificate(
         sha256=record.certificate_sha256,
         device=record.device,
-        serial=2**128 + 5,
+        serial=2**128 + int.from_bytes(record.certificate_sha256[:15]),
         der=b"der",
         not_before=AT,
         not_after=record.certificate_not_after,
+        holder=f"spiffe://fleet.example/device/{record.device}",
+        profile="ldevid",
+        issuer_sha256=ISSUER,
+        spki_sha256=hashlib.sha256(b"key" + record.certificate_sha256).digest(),
     )
+
+
+def put_enrolment(work: UnitOfWork, record: DeviceRecord) -> None:
+    """Write a device with its certificate, as an enrolment does."""
+    certificate = a_certificate(record)
+    work.enrol(record)
+    work.issue(certificate, issued_entry(certificate), AT)
+    work.supersede(certificate, AT, AT)
 
 
 def a_result(name: str = "sn-0001", seq: int = 1, at: datetime = AT) -> StoredResult:

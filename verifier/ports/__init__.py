@@ -16,7 +16,7 @@ from typing import Protocol
 from attestation.identity import DeviceId
 from attestation.logs.ima.progress import RuntimeProgress
 from verifier.appraisal.enrolment import Enrolment, LastSeen
-from verifier.ports.credentials import IssuedCertificate
+from verifier.ports.credentials import CredentialReader, CredentialWork
 from verifier.reference_values.model import ReferenceSet
 
 
@@ -273,10 +273,10 @@ class DeviceReader(Protocol):
         ...
 
 
-class UnitOfWork(Protocol):
+class UnitOfWork(CredentialWork, Protocol):
     """Writes of one transaction; all or nothing."""
 
-    def enrol(self, record: DeviceRecord, certificate: IssuedCertificate) -> None:
+    def enrol(self, record: DeviceRecord) -> None:
         """Write a new device, or a new enrolment of the same one (the caller has checked that).
 
         Raises:
@@ -288,8 +288,11 @@ class UnitOfWork(Protocol):
         """Write judgements; False where the device's row had moved on."""
         ...
 
-    def revoke(self, device: DeviceId, reason: str, at: datetime) -> bool:
-        """Revoke a device and its certificates; False if there is no such device."""
+    def revoke(self, device: DeviceId, reason: str, at: datetime, code: int = 0) -> bool:
+        """Revoke a device, its agents and all certificates; False if there is no such device.
+
+        ``code`` is the reason's number in revocation lists (RFC 5280, 5.3.1).
+        """
         ...
 
     def put_reference_set(self, chosen: ReferenceSet) -> None:
@@ -317,7 +320,7 @@ class UnitOfWork(Protocol):
         ...
 
 
-class Store(DeviceReader, Protocol):
+class Store(DeviceReader, CredentialReader, Protocol):
     """The store whole."""
 
     def work(self) -> AbstractContextManager[UnitOfWork]:

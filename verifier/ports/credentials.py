@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cryptography import x509
 
 from attestation.identity import DeviceId
 from verifier.issuance.profiles import Issuer
+
+SUPERSEDED: Final = 4
+"""CRLReason ``superseded`` (RFC 5280, 5.3.1)."""
 
 
 class CredentialKind(StrEnum):
@@ -296,7 +299,9 @@ class CredentialReader(Protocol):
 class CredentialWork(Protocol):
     """Writes about credentials in one transaction; part of :class:`verifier.ports.UnitOfWork`."""
 
-    def issue(self, certificate: IssuedCertificate, entry: Mapping[str, object]) -> int:
+    def issue(
+        self, certificate: IssuedCertificate, entry: Mapping[str, object], at: datetime
+    ) -> int:
         """Record a certificate and its entry (kind ``issued``) in the issuance log.
 
         Returns:
@@ -308,12 +313,13 @@ class CredentialWork(Protocol):
         """
         ...
 
-    def supersede(self, certificate: IssuedCertificate, ends_at: datetime) -> None:
+    def supersede(self, certificate: IssuedCertificate, ends_at: datetime, at: datetime) -> None:
         """Plan the end of every other certificate of the same device and agent.
 
         Args:
             certificate: The new one.
             ends_at: When the others are to be revoked; one planned to end earlier stays so.
+            at: Now; what ends by then is revoked at once.
         """
         ...
 

@@ -21,6 +21,7 @@ from verifier.ports import (
 )
 from verifier.reference_values.model import ReferenceSet
 from verifier.store import rows
+from verifier.store.credential_reading import CredentialReading
 from verifier.store.engine import store_errors
 from verifier.store.progress_rows import decode_progress
 from verifier.store.reference_rows import document_from, reference_set_from
@@ -41,7 +42,7 @@ REFERENCE_REVISION = "reference-sets"
 """The subject under which changes of reference sets and documents are counted."""
 
 
-class Reading:
+class Reading(CredentialReading):
     """Every question, each in its own short transaction.
 
     Args:

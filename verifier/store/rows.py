@@ -13,7 +13,6 @@ from attestation.identity import DeviceId, KeyName
 from attestation.tpm.clock import TpmClock
 from verifier.appraisal.enrolment import Enrolment, LastSeen
 from verifier.ports import AccessToken, DeviceRecord, Judgement, StoredResult
-from verifier.ports.credentials import IssuedCertificate
 from verifier.store.progress_rows import decode_progress, encode_progress
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -111,18 +110,6 @@ def device_from(row: AnyRow) -> DeviceRecord:
         seq=row.seq,
         version=row.version,
     )
-
-
-def certificate_columns(certificate: IssuedCertificate) -> Columns:
-    """Return the columns of an issued certificate."""
-    return {
-        "sha256": certificate.sha256,
-        "device_id": certificate.device,
-        "serial": f"{certificate.serial:x}",
-        "der": certificate.der,
-        "not_before_us": to_us(certificate.not_before),
-        "not_after_us": to_us(certificate.not_after),
-    }
 
 
 def result_columns(result: StoredResult) -> Columns:

@@ -69,12 +69,85 @@ certificates: Final = Table(
     metadata,
     Column("sha256", LargeBinary, primary_key=True),
     Column("device_id", ForeignKey("devices.device_id"), nullable=False, index=True),
-    Column("serial", String(40), nullable=False),
+    Column("serial", String(40), nullable=False, unique=True),
     Column("der", LargeBinary, nullable=False),
     Column("not_before_us", BigInteger, nullable=False),
     Column("not_after_us", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False, server_default="device"),
+    Column("agent", String(63), nullable=False, server_default=""),
+    Column("holder", Text, nullable=False, server_default=""),
+    Column("profile", String(63), nullable=False, server_default=""),
+    Column("issuer_sha256", LargeBinary, nullable=False),
+    Column("spki_sha256", LargeBinary, nullable=False, index=True),
+    Column("number", BigInteger, nullable=False, unique=True),
+    Column("ends_us", BigInteger, index=True),
+    Column("revoked_us", BigInteger, index=True),
+    Column("revoked_code", Integer, nullable=False, server_default="0"),
+    Column("revoked_reason", Text, nullable=False, server_default=""),
+)
+
+agents: Final = Table(
+    "agents",
+    metadata,
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("agent_class", String(63), nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("capabilities", Text, nullable=False),
+    Column("locator", Text, nullable=False),
+    Column("validation_methods", Text, nullable=False),
+    Column("certificate_sha256", LargeBinary, nullable=False),
+    Column("certificate_not_after_us", BigInteger, nullable=False),
+    Column("enrolled_us", BigInteger, nullable=False),
+    Column("decommission_us", BigInteger, index=True),
     Column("revoked_us", BigInteger),
     Column("revoked_reason", Text, nullable=False, server_default=""),
+    Column("version", BigInteger, nullable=False, server_default="1"),
+    PrimaryKeyConstraint("device_id", "name"),
+)
+
+identity_claims: Final = Table(
+    "identity_claims",
+    metadata,
+    Column("kind", String(32), nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False, index=True),
+    PrimaryKeyConstraint("kind", "value"),
+)
+
+issuance_log: Final = Table(
+    "issuance_log",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("entry", Text, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+)
+
+published_lists: Final = Table(
+    "published_lists",
+    metadata,
+    Column("issuer_sha256", LargeBinary, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("this_update_us", BigInteger, nullable=False),
+    Column("next_update_us", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+alarms: Final = Table(
+    "alarms",
+    metadata,
+    Column("number", RowNumber, primary_key=True, autoincrement=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("seen_us", BigInteger),
+    sqlite_autoincrement=True,
 )
 
 results: Final = Table(

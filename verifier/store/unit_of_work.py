@@ -19,13 +19,12 @@ from verifier.ports import (
     Judgement,
     ReferenceDocument,
 )
-from verifier.ports.credentials import IssuedCertificate
 from verifier.reference_values.model import ReferenceSet
 from verifier.store import rows
+from verifier.store.credential_work import CredentialWriting
 from verifier.store.reading import REFERENCE_REVISION
 from verifier.store.reference_rows import document_columns, reference_set_document
 from verifier.store.tables import (
-    certificates,
     devices,
     evidence,
     firmware_logs,
@@ -33,7 +32,6 @@ from verifier.store.tables import (
     reference_documents,
     reference_sets,
     results,
-    revisions,
     tokens,
 )
 
@@ -73,7 +71,7 @@ _KEEP_EVIDENCE = (
 )
 
 
-class Work:
+class Work(CredentialWriting):
     """One open transaction.
 
     Args:
@@ -82,19 +80,19 @@ class Work:
     """
 
     def __init__(self, connection: Connection, *, with_outbox: bool) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._with_outbox = with_outbox
 
-    def enrol(self, record: DeviceRecord, certificate: IssuedCertificate) -> None:
+    def enrol(self, record: DeviceRecord) -> None:
         """Write a new device, or a new enrolment of the same one.
 
         Args:
             record: ``version`` 0 for a new device, else the version it was read with.
-            certificate: The LDevID certificate issued with it; older ones end here.
 
         Raises:
             Conflict: If the row changed since it was read, or exists already.
         """
+        self._take_log()  # before any row: whoever issues takes both in this order
         columns = rows.device_columns(record)
         if record.version == 0:
             try:
@@ -110,30 +108,24 @@ class Work:
             )
             if changed.rowcount != 1:
                 raise _moved_on(record.device)
-            self._connection.execute(
-                update(certificates)
-                .where(
-                    certificates.c.device_id == record.device, certificates.c.revoked_us.is_(None)
-                )
-                .values(revoked_us=rows.to_us(record.enrolled_at), revoked_reason="superseded")
-            )
-        self._connection.execute(
-            insert(certificates).values(**rows.certificate_columns(certificate))
-        )
 
-    def revoke(self, device: DeviceId, reason: str, at: datetime) -> bool:
-        """Revoke a device and its certificates; False if there is no such device."""
+    def revoke(self, device: DeviceId, reason: str, at: datetime, code: int = 0) -> bool:
+        """Revoke a device, its agents and all certificates; False if there is no such device.
+
+        Args:
+            device: Whom.
+            reason: Why, for people.
+            at: Now.
+            code: Why, for revocation lists (RFC 5280, 5.3.1).
+        """
+        self._take_log()
         stamp = {"revoked_us": rows.to_us(at), "revoked_reason": reason}
         changed = self._connection.execute(
             update(devices)
             .where(devices.c.device_id == device)
             .values(**stamp, version=devices.c.version + 1)
         )
-        self._connection.execute(
-            update(certificates)
-            .where(certificates.c.device_id == device, certificates.c.revoked_us.is_(None))
-            .values(**stamp)
-        )
+        self._revoke_all(device, code, reason, at)
         if self._with_outbox:
             newest = select(devices.c.device_id, devices.c.seq).where(
                 devices.c.device_id == device, devices.c.seq > 0
@@ -268,13 +260,7 @@ class Work:
         return postgresql.insert(firmware_logs).on_conflict_do_nothing()
 
     def _count_reference_change(self) -> None:
-        changed = self._connection.execute(
-            update(revisions)
-            .where(revisions.c.subject == REFERENCE_REVISION)
-            .values(number=revisions.c.number + 1)
-        )
-        if changed.rowcount == 0:
-            self._connection.execute(insert(revisions).values(subject=REFERENCE_REVISION, number=1))
+        self._count(REFERENCE_REVISION)
 
 
 def _reference_set(name: str, version: int) -> Delete:

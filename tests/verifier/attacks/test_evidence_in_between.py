@@ -13,7 +13,7 @@ import pytest
 from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from tests.simulators.soft_manufacturer import SoftManufacturer
-from tests.simulators.stored import a_certificate, a_device, a_judgement
+from tests.simulators.stored import a_device, a_judgement, put_enrolment
 from verifier.appraisal.policy_file import load_policy
 from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.errors import RequestRefused
@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> Iterator[BusyStore]:
     opened = BusyStore(make_engine(url), with_outbox=False)
     record = a_device(version=0)
     with opened.work() as work:
-        work.enrol(record, a_certificate(record))
+        put_enrolment(work, record)
     found = opened.device(DEVICE)
     assert found is not None
     assert opened.record([replace(proven(1), based_on=found.version)]) == [True]

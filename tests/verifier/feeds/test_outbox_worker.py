@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from paho.mqtt.properties import Properties
 
-from tests.simulators.stored import AT, a_certificate, a_device, a_judgement
+from tests.simulators.stored import AT, a_device, a_judgement, put_enrolment
 from verifier.feeds.mqtt import Broker, ResultSink
 from verifier.feeds.outbox import OutboxWorker
 from verifier.feeds.topics import Topics
@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> Iterator[SqlStore]:
     opened = open_store(url, with_outbox=True)
     for name in ("sn-0001", "sn-0002"):
         with opened.work() as work:
-            work.enrol(a_device(name), a_certificate(a_device(name)))
+            put_enrolment(work, a_device(name))
     yield opened
     opened.close()
 

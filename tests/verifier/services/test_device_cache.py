@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulators.stored import AT, a_certificate, a_device, a_judgement, a_progress
+from tests.simulators.stored import AT, a_device, a_judgement, a_progress, put_enrolment
 from verifier.errors import NotAuthenticated, NotAuthorised
 from verifier.services.devices import DeviceCache
 from verifier.store.migrate import migrate
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Iterator[SqlStore]:
     migrate(url)
     opened = open_store(url, with_outbox=False)
     with opened.work() as work:
-        work.enrol(RECORD, a_certificate(RECORD))
+        put_enrolment(work, RECORD)
     yield opened
     opened.close()
 
@@ -62,7 +62,7 @@ def test_memory_is_bounded(store: SqlStore) -> None:
     cache = DeviceCache(store, capacity=1)
     other = replace(a_device("sn-0002"), certificate_sha256=hashlib.sha256(b"other").digest())
     with store.work() as work:
-        work.enrol(other, a_certificate(other))
+        put_enrolment(work, other)
 
     cache.by_certificate(DER, AT)
     cache.by_certificate(b"other", AT)

@@ -14,13 +14,13 @@ from sqlalchemy import insert, inspect
 from attestation.identity import DeviceId
 from tests.simulators.stored import (
     AT,
-    a_certificate,
     a_device,
     a_document,
     a_judgement,
     a_progress,
     a_reference_set,
     a_result,
+    put_enrolment,
 )
 from verifier.errors import Conflict
 from verifier.ports import AccessToken, DeviceRecord, DocumentKind, StoredReferenceSets
@@ -35,7 +35,7 @@ NAME = DeviceId("sn-0001")
 
 def enrol(store: SqlStore, record: DeviceRecord) -> DeviceRecord:
     with store.work() as work:
-        work.enrol(record, a_certificate(record))
+        put_enrolment(work, record)
     found = store.device(record.device)
     assert found is not None
     return found
@@ -69,7 +69,7 @@ class StoreCases:
     def test_failed_work_leaves_nothing(self, store: SqlStore) -> None:
         def half_done() -> None:
             with store.work() as work:
-                work.enrol(a_device(), a_certificate(a_device()))
+                put_enrolment(work, a_device())
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):

@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from attestation.algorithms import HashAlgorithm
 from attestation.logs.ima.progress import RuntimeProgress
-from tests.simulators.stored import a_certificate, a_device, a_judgement, a_progress
+from tests.simulators.stored import a_device, a_judgement, a_progress, put_enrolment
 from verifier.store.migrate import migrate
 from verifier.store.progress_rows import decode_progress, encode_progress
 from verifier.store.sql_store import open_store
@@ -121,7 +121,7 @@ def test_damaged_row_means_that_the_list_is_asked_for_anew(tmp_path: Path, text:
     store = open_store(url, with_outbox=False)
     record = a_device()
     with store.work() as work:
-        work.enrol(record, a_certificate(record))
+        put_enrolment(work, record)
     store.record([a_judgement(progress=a_progress())])
     with store._engine.begin() as connection:
         connection.execute(update(devices).values(progress=text))

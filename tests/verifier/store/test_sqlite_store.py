@@ -13,6 +13,10 @@ from sqlalchemy import inspect
 from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from tests.simulators.stored import a_device, a_judgement
+from tests.verifier.store.credential_cases import (
+    CredentialCases,
+    check_certificates_of_before_enter_the_log,
+)
 from tests.verifier.store.store_cases import StoreCases, check_older_sets_are_kept, enrol
 from verifier.errors import Unavailable
 from verifier.ports import Judgement
@@ -41,6 +45,10 @@ class TestSqlite(StoreCases):
     """Every case, on SQLite."""
 
 
+class TestSqliteCredentials(CredentialCases):
+    """Every case about credentials, on SQLite."""
+
+
 def test_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
     engine = make_engine(url)
     found = inspect(engine)
@@ -56,6 +64,10 @@ def test_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
 
 def test_older_reference_sets_are_kept(tmp_path: Path) -> None:
     check_older_sets_are_kept(f"sqlite:///{tmp_path}/older.db")
+
+
+def test_certificates_of_before_enter_the_log(tmp_path: Path) -> None:
+    check_certificates_of_before_enter_the_log(f"sqlite:///{tmp_path}/older.db")
 
 
 def test_migration_twice_changes_nothing(url: str) -> None:

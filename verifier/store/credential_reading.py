@@ -1,0 +1,159 @@
+"""What the store answers about credentials: the ``CredentialReader`` port."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Final, Protocol
+
+from sqlalchemy import Connection, select
+
+from attestation.identity import DeviceId
+from verifier.ports.credentials import (
+    AgentRecord,
+    Alarm,
+    LogEntry,
+    PublishedList,
+    RevokedSerial,
+    StoredCertificate,
+)
+from verifier.store import credential_rows as rows
+from verifier.store.rows import to_us
+from verifier.store.tables import (
+    agents,
+    alarms,
+    certificates,
+    issuance_log,
+    published_lists,
+    revisions,
+)
+
+REVOCATION_REVISION: Final = "revocation"
+"""The subject under which revocations are counted."""
+
+
+class _Opening(Protocol):
+    def _open(self) -> AbstractContextManager[Connection]: ...
+
+
+class CredentialReading:
+    """Every question about credentials, each in its own short transaction."""
+
+    def certificate(self: _Opening, sha256: bytes) -> StoredCertificate | None:
+        """Return one certificate by the SHA-256 of its DER."""
+        query = select(certificates).where(certificates.c.sha256 == sha256)
+        with self._open() as connection:
+            row = connection.execute(query).first()
+        return rows.certificate_from(row) if row else None
+
+    def certificate_by_serial(self: _Opening, serial: int) -> StoredCertificate | None:
+        """Return one certificate by its serial number."""
+        query = select(certificates).where(certificates.c.serial == rows.serial_text(serial))
+        with self._open() as connection:
+            row = connection.execute(query).first()
+        return rows.certificate_from(row) if row else None
+
+    def certificates(
+        self: _Opening, *, device: DeviceId | None = None, after: int = 0, limit: int = 100
+    ) -> Sequence[StoredCertificate]:
+        """Return certificates in order of issuance, from the first after log entry ``after``."""
+        query = select(certificates).where(certificates.c.number > after)
+        if device is not None:
+            query = query.where(certificates.c.device_id == device)
+        with self._open() as connection:
+            found = connection.execute(query.order_by(certificates.c.number).limit(limit))
+            return [rows.certificate_from(row) for row in found]
+
+    def key_holder(self: _Opening, spki_sha256: bytes) -> str | None:
+        """Return the SPIFFE id that a key was certified for; None if it never was."""
+        query = select(certificates.c.holder).where(certificates.c.spki_sha256 == spki_sha256)
+        with self._open() as connection:
+            return connection.execute(query.limit(1)).scalar()
+
+    def revoked(self: _Opening, issuer_sha256: bytes, at: datetime) -> Sequence[RevokedSerial]:
+        """Return all revoked certificates of one issuer that have not ended at ``at``."""
+        query = select(
+            certificates.c.serial, certificates.c.revoked_us, certificates.c.revoked_code
+        ).where(
+            certificates.c.revoked_us.is_not(None),
+            certificates.c.issuer_sha256 == issuer_sha256,
+            certificates.c.not_after_us > to_us(at),
+        )
+        with self._open() as connection:
+            found = connection.execute(query.order_by(certificates.c.number))
+            return [rows.revoked_from(*row) for row in found]
+
+    def revoked_numbers(self: _Opening, first: int, last: int) -> Sequence[int]:
+        """Return which of the certificates numbered ``first`` to ``last`` are revoked."""
+        query = select(certificates.c.number).where(
+            certificates.c.number.between(first, last), certificates.c.revoked_us.is_not(None)
+        )
+        with self._open() as connection:
+            return list(connection.execute(query.order_by(certificates.c.number)).scalars())
+
+    def revocation_revision(self: _Opening) -> int:
+        """Return a number that changes whenever a certificate is revoked."""
+        query = select(revisions.c.number).where(revisions.c.subject == REVOCATION_REVISION)
+        with self._open() as connection:
+            return connection.execute(query).scalar() or 0
+
+    def due(self: _Opening, at: datetime, limit: int) -> Sequence[StoredCertificate]:
+        """Return certificates, not revoked, whose ``ends_at`` has come."""
+        query = select(certificates).where(
+            certificates.c.ends_us <= to_us(at), certificates.c.revoked_us.is_(None)
+        )
+        with self._open() as connection:
+            found = connection.execute(query.order_by(certificates.c.ends_us).limit(limit))
+            return [rows.certificate_from(row) for row in found]
+
+    def published_list(self: _Opening, issuer_sha256: bytes) -> PublishedList | None:
+        """Return an issuer's newest revocation list."""
+        query = select(published_lists).where(published_lists.c.issuer_sha256 == issuer_sha256)
+        with self._open() as connection:
+            row = connection.execute(query).first()
+        return rows.list_from(row) if row else None
+
+    def agent(self: _Opening, device: DeviceId, name: str) -> AgentRecord | None:
+        """Return one agent."""
+        query = select(agents).where(agents.c.device_id == device, agents.c.name == name)
+        with self._open() as connection:
+            row = connection.execute(query).first()
+        return rows.agent_from(row) if row else None
+
+    def agents(self: _Opening, device: DeviceId) -> Sequence[AgentRecord]:
+        """Return the agents of a device by name."""
+        query = select(agents).where(agents.c.device_id == device).order_by(agents.c.name)
+        with self._open() as connection:
+            return [rows.agent_from(row) for row in connection.execute(query)]
+
+    def agents_due(self: _Opening, at: datetime, limit: int) -> Sequence[AgentRecord]:
+        """Return agents, not revoked, whose ``decommission_at`` has come."""
+        query = select(agents).where(
+            agents.c.decommission_us <= to_us(at), agents.c.revoked_us.is_(None)
+        )
+        with self._open() as connection:
+            found = connection.execute(query.order_by(agents.c.decommission_us).limit(limit))
+            return [rows.agent_from(row) for row in found]
+
+    def log_entries(self: _Opening, *, after: int = 0, limit: int = 1000) -> Sequence[LogEntry]:
+        """Return entries of the issuance log in order, from the first after ``after``."""
+        query = select(issuance_log).where(issuance_log.c.number > after)
+        with self._open() as connection:
+            found = connection.execute(query.order_by(issuance_log.c.number).limit(limit))
+            return [rows.entry_from(row) for row in found]
+
+    def log_head(self: _Opening) -> LogEntry | None:
+        """Return the newest entry of the issuance log."""
+        query = select(issuance_log).order_by(issuance_log.c.number.desc()).limit(1)
+        with self._open() as connection:
+            row = connection.execute(query).first()
+        return rows.entry_from(row) if row else None
+
+    def alarms(self: _Opening, *, unseen: bool = True, limit: int = 100) -> Sequence[Alarm]:
+        """Return alarms, newest first; with ``unseen`` those that nobody took note of."""
+        query = select(alarms).order_by(alarms.c.number.desc()).limit(limit)
+        if unseen:
+            query = query.where(alarms.c.seen_us.is_(None))
+        with self._open() as connection:
+            return [rows.alarm_from(row) for row in connection.execute(query)]

@@ -1,0 +1,329 @@
+"""Writes about credentials in one transaction: the ``CredentialWork`` port.
+
+Whatever enters the issuance log takes the log's row in ``revisions`` first and keeps it until the
+transaction ends (SQLite: the whole store is taken already): there is one writer of the chain at a
+time, and what is looked up after that cannot change underneath.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from attestation.identity import DeviceId
+from attestation.refusals import RefusalCode
+from verifier.errors import Conflict
+from verifier.issuance.log import ISSUED, ORIGIN, REVOKED, canonical, entry_digest
+from verifier.ports.credentials import (
+    SUPERSEDED,
+    AgentRecord,
+    CredentialKind,
+    IdentityClaim,
+    IssuedCertificate,
+    LogEntry,
+    PublishedList,
+)
+from verifier.store import credential_rows as rows
+from verifier.store.credential_reading import REVOCATION_REVISION
+from verifier.store.rows import from_us, to_us
+from verifier.store.tables import (
+    agents,
+    alarms,
+    certificates,
+    devices,
+    identity_claims,
+    issuance_log,
+    published_lists,
+    revisions,
+)
+
+_LOG: Final = "issuance-log"
+_BRIEF = (
+    certificates.c.sha256,
+    certificates.c.serial,
+    certificates.c.ends_us,
+    certificates.c.device_id,
+)
+_Brief = Row[tuple[bytes, str, int | None, str]]
+
+
+class CredentialWriting:
+    """One open transaction.
+
+    Args:
+        connection: Inside a transaction that the store commits or rolls back.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._head: tuple[int, bytes] | None = None
+
+    def issue(
+        self, certificate: IssuedCertificate, entry: Mapping[str, object], at: datetime
+    ) -> int:
+        """Record a certificate and its entry (kind ``issued``) in the issuance log.
+
+        Raises:
+            Conflict: ``serial-taken``, or ``key-already-certified`` if the key was certified for
+                another holder.
+        """
+        self._take_log()
+        self._require_new(certificate)
+        number = self.append_log(ISSUED, entry, at).number
+        columns = rows.certificate_columns(certificate, number)
+        self._connection.execute(insert(certificates).values(**columns))
+        return number
+
+    def supersede(self, certificate: IssuedCertificate, ends_at: datetime, at: datetime) -> None:
+        """Plan the end of every other certificate of the same device and agent.
+
+        One whose end has come with this is revoked at once.
+        """
+        others = self._live(
+            select(*_BRIEF).where(
+                certificates.c.device_id == certificate.device,
+                certificates.c.kind == certificate.kind.value,
+                certificates.c.agent == certificate.agent,
+                certificates.c.sha256 != certificate.sha256,
+            )
+        )
+        ends_us = to_us(ends_at)
+        for other in others:
+            ends = ends_us if other.ends_us is None else min(ends_us, other.ends_us)
+            if ends_at <= at:
+                self._revoke(other, SUPERSEDED, "superseded", at)
+                continue
+            self._connection.execute(
+                update(certificates)
+                .where(certificates.c.sha256 == other.sha256)
+                .values(ends_us=ends)
+            )
+
+    def claim(self, device: DeviceId, claims: Sequence[IdentityClaim]) -> None:
+        """Note what a device is; what it claimed before stays its own.
+
+        Raises:
+            Conflict: ``identity-taken`` if another device is one of these already.
+        """
+        for one in claims:
+            query = select(identity_claims.c.device_id).where(
+                identity_claims.c.kind == one.kind, identity_claims.c.value == one.value
+            )
+            holder = self._connection.execute(query).scalar()
+            if holder == device:
+                continue
+            if holder is not None:
+                raise _taken(one, holder)
+            try:
+                self._connection.execute(
+                    insert(identity_claims).values(kind=one.kind, value=one.value, device_id=device)
+                )
+            except IntegrityError as error:
+                raise _taken(one, "another device") from error
+
+    def revoke_certificate(self, sha256: bytes, code: int, reason: str, at: datetime) -> bool:
+        """Revoke one certificate and log it; False if there is none or it was revoked before."""
+        found = self._live(select(*_BRIEF).where(certificates.c.sha256 == sha256))
+        for one in found:
+            self._revoke(one, code, reason, at)
+        return bool(found)
+
+    def put_agent(self, record: AgentRecord) -> None:
+        """Write a new agent (version 0) or a new enrolment of the same one.
+
+        Raises:
+            Conflict: If the row changed since ``record.version`` was read, or exists already.
+        """
+        columns = rows.agent_columns(record)
+        if record.version == 0:
+            try:
+                self._connection.execute(insert(agents).values(**columns))
+            except IntegrityError as error:
+                raise _agent_moved_on(record) from error
+            return
+        changed = self._connection.execute(
+            update(agents)
+            .where(
+                agents.c.device_id == record.device,
+                agents.c.name == record.name,
+                agents.c.version == record.version,
+            )
+            .values(**columns, version=record.version + 1)
+        )
+        if changed.rowcount != 1:
+            raise _agent_moved_on(record)
+
+    def revoke_agent(
+        self, device: DeviceId, name: str, code: int, reason: str, at: datetime
+    ) -> bool:
+        """Revoke an agent and its certificates and log it; False if there is none."""
+        changed = self._connection.execute(
+            update(agents)
+            .where(agents.c.device_id == device, agents.c.name == name)
+            .values(revoked_us=to_us(at), revoked_reason=reason, version=agents.c.version + 1)
+        )
+        found = self._live(
+            select(*_BRIEF).where(
+                certificates.c.device_id == device,
+                certificates.c.kind == CredentialKind.AGENT.value,
+                certificates.c.agent == name,
+            )
+        )
+        for one in found:
+            self._revoke(one, code, reason, at)
+        return changed.rowcount == 1
+
+    def append_log(self, kind: str, entry: Mapping[str, object], at: datetime) -> LogEntry:
+        """Append an entry to the issuance log."""
+        number, previous = self._take_log()
+        number, text, at_us = number + 1, canonical(entry), to_us(at)
+        digest = entry_digest(previous, number, at_us, kind, text)
+        self._connection.execute(
+            insert(issuance_log).values(
+                number=number, at_us=at_us, kind=kind, entry=text, previous=previous, sha256=digest
+            )
+        )
+        self._head = number, digest
+        return LogEntry(
+            number=number,
+            at=from_us(at_us),
+            kind=kind,
+            entry=text,
+            previous=previous,
+            sha256=digest,
+        )
+
+    def put_list(self, published: PublishedList) -> bool:
+        """Keep an issuer's newest revocation list; False if a newer one is kept already."""
+        columns = rows.list_columns(published)
+        mine = published_lists.c.issuer_sha256 == published.issuer_sha256
+        changed = self._connection.execute(
+            update(published_lists)
+            .where(mine, published_lists.c.number < published.number)
+            .values(**columns)
+        )
+        if changed.rowcount:
+            return True
+        if self._connection.execute(select(published_lists.c.number).where(mine)).first():
+            return False
+        try:
+            self._connection.execute(insert(published_lists).values(**columns))
+        except IntegrityError:
+            return False
+        return True
+
+    def raise_alarm(self, code: str, subject: str, reason: str, at: datetime) -> None:
+        """Raise an alarm; one of the same code and subject that nobody has seen stays as it is."""
+        same = select(alarms.c.number).where(
+            alarms.c.code == code, alarms.c.subject == subject, alarms.c.seen_us.is_(None)
+        )
+        if self._connection.execute(same.limit(1)).first() is None:
+            self._connection.execute(
+                insert(alarms).values(at_us=to_us(at), code=code, subject=subject, reason=reason)
+            )
+
+    def see_alarm(self, number: int, at: datetime) -> bool:
+        """Take note of an alarm; False if there is none of that number."""
+        changed = self._connection.execute(
+            update(alarms).where(alarms.c.number == number).values(seen_us=to_us(at))
+        )
+        return changed.rowcount == 1
+
+    def _revoke_all(self, device: DeviceId, code: int, reason: str, at: datetime) -> None:
+        """Revoke every certificate of a device and of its agents."""
+        found = self._live(select(*_BRIEF).where(certificates.c.device_id == device))
+        for one in found:
+            self._revoke(one, code, reason, at)
+        self._connection.execute(
+            update(agents)
+            .where(agents.c.device_id == device, agents.c.revoked_us.is_(None))
+            .values(revoked_us=to_us(at), revoked_reason=reason, version=agents.c.version + 1)
+        )
+
+    def _live(self, query: Select[tuple[bytes, str, int | None, str]]) -> Sequence[_Brief]:
+        """Return those certificates that are not revoked; nobody else can revoke them meanwhile."""
+        self._take_log()
+        alive = query.where(certificates.c.revoked_us.is_(None)).order_by(certificates.c.number)
+        return self._connection.execute(alive).fetchall()
+
+    def _revoke(self, one: _Brief, code: int, reason: str, at: datetime) -> None:
+        self._connection.execute(
+            update(certificates)
+            .where(certificates.c.sha256 == one.sha256)
+            .values(revoked_us=to_us(at), revoked_code=code, revoked_reason=reason)
+        )
+        # Whoever holds the device in memory must look again before the next judgement.
+        self._connection.execute(
+            update(devices)
+            .where(
+                devices.c.device_id == one.device_id,
+                devices.c.certificate_sha256 == one.sha256,
+            )
+            .values(version=devices.c.version + 1)
+        )
+        told = {"certificate": bytes(one.sha256).hex(), "serial": one.serial}
+        self.append_log(REVOKED, {**told, "code": code, "reason": reason}, at)
+        self._count(REVOCATION_REVISION)
+
+    def _require_new(self, certificate: IssuedCertificate) -> None:
+        serial = select(certificates.c.number).where(
+            certificates.c.serial == rows.serial_text(certificate.serial)
+        )
+        if self._connection.execute(serial).first() is not None:
+            raise Conflict(
+                RefusalCode.SERIAL_TAKEN, "the serial number was given before; try again"
+            )
+        if not certificate.spki_sha256:
+            return
+        query = select(certificates.c.holder).where(
+            certificates.c.spki_sha256 == certificate.spki_sha256,
+            certificates.c.holder != certificate.holder,
+        )
+        holder = self._connection.execute(query.limit(1)).scalar()
+        if holder is not None:
+            raise Conflict(
+                RefusalCode.KEY_ALREADY_CERTIFIED,
+                f"this key was certified for {holder or 'a device of before'}; one key has one "
+                "holder. Make a new key",
+            )
+
+    def _take_log(self) -> tuple[int, bytes]:
+        """Become the log's only writer and return its last number and digest."""
+        if self._head is None:
+            row = select(revisions.c.number).where(revisions.c.subject == _LOG).with_for_update()
+            if self._connection.execute(row).first() is None:
+                raise RuntimeError("the issuance log has no row in revisions; run: verifier init")
+            query = select(issuance_log.c.number, issuance_log.c.sha256)
+            last = self._connection.execute(
+                query.order_by(issuance_log.c.number.desc()).limit(1)
+            ).first()
+            self._head = (last.number, bytes(last.sha256)) if last else (0, ORIGIN)
+        return self._head
+
+    def _count(self, subject: str) -> None:
+        changed = self._connection.execute(
+            update(revisions)
+            .where(revisions.c.subject == subject)
+            .values(number=revisions.c.number + 1)
+        )
+        if changed.rowcount == 0:
+            self._connection.execute(insert(revisions).values(subject=subject, number=1))
+
+
+def _taken(one: IdentityClaim, holder: str) -> Conflict:
+    return Conflict(
+        RefusalCode.IDENTITY_TAKEN,
+        f"this {one.kind} belongs to device {holder}; two devices cannot be one. If the hardware "
+        "moved to another device, revoke the old one first",
+    )
+
+
+def _agent_moved_on(record: AgentRecord) -> Conflict:
+    return Conflict(
+        RefusalCode.CONFLICT,
+        f"agent {record.name} of device {record.device} changed meanwhile; repeat the request",
+    )
