@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from attestation.wire.ear import VerifierIdentity
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.endorsement.trust_anchors import TrustAnchors
+from verifier.issuance.enrolment_terms import EnrolmentTerms
 from verifier.issuance.profiles import Issuer
 from verifier.keys.authority import Authority
 from verifier.keys.ring import KeyRing
@@ -90,24 +91,7 @@ def assemble(parts: Parts) -> Services:
         challenges=challenges,
     )
 
-    def enrolled() -> None:
-        parts.metrics.enrolments.inc()
-        parts.wake()
-
-    enrol = Enrol(
-        store=parts.store,
-        attest=attest,
-        nonces=nonces,
-        anchors=parts.anchors,
-        shelf=shelf,
-        policy=parts.policy,
-        replays=replays,
-        issuer=Issuer(certificate=parts.device_ca.certificate, key=parts.device_ca.key),
-        entropy=parts.entropy,
-        trust_domain=settings.trust.trust_domain,
-        lifetime=timedelta(days=settings.trust.certificate_days),
-        enrolled=enrolled,
-    )
+    enrol = _enrolment(parts, attest, nonces, shelf, replays)
     return Services(
         clock=parts.clock,
         cache=cache,
@@ -118,4 +102,36 @@ def assemble(parts: Parts) -> Services:
         decisions=parts.decisions,
         key_set=lambda at: parts.ring.key_set(at, parts.lifetime),
         unready=parts.unready,
+    )
+
+
+def _enrolment(
+    parts: Parts, attest: Attest, nonces: Nonces, shelf: ReferenceShelf, replays: ReplayCache
+) -> Enrol:
+    settings = parts.settings
+
+    def enrolled() -> None:
+        parts.metrics.enrolments.inc()
+        parts.wake()
+
+    def terms(at: datetime) -> EnrolmentTerms:
+        return EnrolmentTerms(
+            anchors=parts.anchors,
+            reference=shelf.current(at),
+            policy=parts.policy,
+            result_keys=parts.ring.key_set(at, parts.lifetime),
+        )
+
+    issuer = Issuer(certificate=parts.device_ca.certificate, key=parts.device_ca.key)
+    return Enrol(
+        store=parts.store,
+        attest=attest,
+        nonces=nonces,
+        terms=terms,
+        replays=replays,
+        issuer=lambda: issuer,
+        entropy=parts.entropy,
+        trust_domain=settings.trust.trust_domain,
+        lifetime=timedelta(days=settings.trust.certificate_days),
+        enrolled=enrolled,
     )

@@ -83,25 +83,28 @@ class TrustAnchors:
     """The manufacturers' roots that are believed.
 
     Attributes:
-        certificates: The anchors; never empty.
+        certificates: The anchors; empty only where ``endorsers`` is not.
+        endorsers: SHA-256 of what else may have endorsed a device at enrolment: TPM makers' roots,
+            endorsement keys that the owner has listed. No chain is judged by them here.
         revocations: Lists that the anchors vouch for; see :meth:`with_revocations`.
         fingerprints: SHA-256 of each anchor's DER.
         revoked: What the lists name, as :func:`verifier.endorsement.revocation.certificate_id`.
-        store: The anchors as cryptography takes them.
+        store: The anchors as cryptography takes them; None if there is none.
 
     Raises:
-        MalformedInput: If there is no anchor.
+        MalformedInput: If there is neither anchor nor endorser.
         LimitExceeded: If there are more than ``MAX_ANCHORS``.
     """
 
     certificates: tuple[x509.Certificate, ...]
+    endorsers: frozenset[bytes] = frozenset()
     revocations: tuple[RevocationList, ...] = ()
     fingerprints: frozenset[bytes] = field(init=False)
     revoked: frozenset[bytes] = field(init=False, repr=False, compare=False)
-    store: Store = field(init=False, repr=False, compare=False)
+    store: Store | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.certificates:
+        if not self.certificates and not self.endorsers:
             raise MalformedInput(
                 RefusalCode.CERTIFICATE_MALFORMED,
                 "no trust anchor is configured; without one no device can be believed. "
@@ -118,10 +121,10 @@ class TrustAnchors:
         object.__setattr__(self, "fingerprints", prints)
         revoked = frozenset[bytes]().union(*(one.revoked for one in self.revocations))
         object.__setattr__(self, "revoked", revoked)
-        object.__setattr__(self, "store", Store(list(self.certificates)))
+        object.__setattr__(self, "store", _store(self.certificates))
 
     def __contains__(self, anchor_sha256: object) -> bool:
-        return anchor_sha256 in self.fingerprints
+        return anchor_sha256 in self.fingerprints or anchor_sha256 in self.endorsers
 
     @classmethod
     def from_pem(cls, *bundles: bytes) -> TrustAnchors:
@@ -142,6 +145,10 @@ class TrustAnchors:
                 ) from error
             found.update({_fingerprint(one): one for one in certificates})
         return cls(certificates=tuple(found.values()))
+
+    def with_endorsers(self, endorsers: frozenset[bytes]) -> TrustAnchors:
+        """Return the same anchors beside these endorsers."""
+        return replace(self, endorsers=endorsers)
 
     def with_revocations(self, files: Sequence[bytes]) -> TrustAnchors:
         """Return the same anchors with the lists of these files.
@@ -176,7 +183,13 @@ class TrustAnchors:
                 structure=_STRUCTURE,
             )
         parsed = tuple(parse_certificate(der) for der in chain)
-        path = self._path(parsed, at, profile)
+        if self.store is None:
+            raise UntrustedEndorsement(
+                RefusalCode.CERTIFICATE_UNTRUSTED,
+                "no manufacturer is among the trust anchors",
+                structure=f"{profile} chain",
+            )
+        path = self._path(self.store, parsed, at, profile)
         leaf = path[0]
         ids = frozenset(certificate_id(one.issuer, one.serial_number) for one in path[:-1])
         require_not_revoked(ids, self, profile)
@@ -194,13 +207,13 @@ class TrustAnchors:
         )
 
     def _path(
-        self, chain: tuple[x509.Certificate, ...], at: datetime, profile: ChainProfile
+        self, store: Store, chain: tuple[x509.Certificate, ...], at: datetime, profile: ChainProfile
     ) -> Sequence[x509.Certificate]:
         """Return leaf to anchor, or say precisely why there is no path."""
         try:
-            return self._verify(chain, at)
+            return self._verify(store, chain, at)
         except VerificationError as error:
-            other = self._path_at_another_time(chain)
+            other = self._path_at_another_time(store, chain)
             if other is None:
                 raise UntrustedEndorsement(
                     RefusalCode.CERTIFICATE_UNTRUSTED,
@@ -212,29 +225,33 @@ class TrustAnchors:
             raise _out_of_time(other, at, profile) from error
 
     def _path_at_another_time(
-        self, chain: tuple[x509.Certificate, ...]
+        self, store: Store, chain: tuple[x509.Certificate, ...]
     ) -> Sequence[x509.Certificate] | None:
         """Return the path that would hold once all its certificates had begun."""
         issuers = {one.issuer for one in chain}
         anchors = [one for one in self.certificates if one.subject in issuers]
         moment = max(one.not_valid_before_utc for one in (*chain, *anchors))
         try:
-            return self._verify(chain, moment)
+            return self._verify(store, chain, moment)
         except VerificationError:
             return None
 
     def _verify(
-        self, chain: tuple[x509.Certificate, ...], at: datetime
+        self, store: Store, chain: tuple[x509.Certificate, ...], at: datetime
     ) -> Sequence[x509.Certificate]:
         verifier = (
             PolicyBuilder()
-            .store(self.store)
+            .store(store)
             .time(at)
             .max_chain_depth(MAX_CHAIN_LENGTH)
             .extension_policies(ca_policy=_AUTHORITY_POLICY, ee_policy=_LEAF_POLICY)
             .build_client_verifier()
         )
         return verifier.verify(chain[0], list(chain[1:])).chain
+
+
+def _store(certificates: Sequence[x509.Certificate]) -> Store | None:
+    return Store(list(certificates)) if certificates else None
 
 
 def require_not_revoked(

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Final
 
 from attestation.errors import IdentityMismatch, VerificationError
 from attestation.refusals import RefusalCode
 from attestation.result import TrustTier
-from verifier.issuance.initial_trust import TrustExpression, TrustName
+from verifier.issuance.initial_trust import TrustExpression, TrustName, parse_trust
 
 
 class ProofKind(StrEnum):
@@ -328,3 +329,16 @@ def _classless(reason: str) -> IdentityMismatch:
     return IdentityMismatch(
         RefusalCode.ENROLMENT_CLASS_UNKNOWN, reason, structure="enrolment policy"
     )
+
+
+DEFAULT_POLICY: Final = EnrolmentPolicy(
+    id="enrolment-default",
+    devices=(
+        DeviceClass(
+            name="default",
+            trust=parse_trust("idevid"),
+            proofs=frozenset({ProofKind.POP, ProofKind.RESIDENCY, ProofKind.EVIDENCE}),
+        ),
+    ),
+)
+"""What the packaged file of that name says."""

@@ -12,7 +12,8 @@ from typing import Final
 from attestation.identity import DeviceId, device_id
 from attestation.refusals import RefusalCode
 from verifier.errors import NotAuthenticated, NotAuthorised, NotFound
-from verifier.ports import DeviceReader, DeviceRecord, Judgement, Store, StoredResult
+from verifier.ports import DeviceRecord, Judgement, Store, StoredResult
+from verifier.ports.credentials import SUPERSEDED, CredentialKind, StoredCertificate
 
 MAX_CACHED: Final = 20_000
 """Devices kept in memory; each takes about 4 kB."""
@@ -22,21 +23,22 @@ class DeviceCache:
     """Devices by certificate, kept in memory.
 
     A cached record may be stale. That is safe: every write names the row version that it was
-    based on and is refused when the row has moved on (revoked, enrolled again, judged by another
-    replica); the caller then loads anew.
+    based on and is refused when the row has moved on (revoked, its newest certificate revoked,
+    enrolled again, judged by another replica); the caller then loads anew. Behind an older
+    certificate, good for a while after key rotation, the store is asked each time.
 
     Args:
         store: Where devices are.
         capacity: Devices kept.
     """
 
-    def __init__(self, store: DeviceReader, capacity: int = MAX_CACHED) -> None:
+    def __init__(self, store: Store, capacity: int = MAX_CACHED) -> None:
         self._store = store
         self._capacity = capacity
         self._by_fingerprint: OrderedDict[bytes, DeviceRecord] = OrderedDict()
 
     def by_certificate(self, der: bytes, at: datetime, *, fresh: bool = False) -> DeviceRecord:
-        """Return the device whose current LDevID certificate this is.
+        """Return the device whose LDevID certificate this is.
 
         Args:
             der: A certificate that the TLS handshake has verified.
@@ -45,12 +47,12 @@ class DeviceCache:
 
         Raises:
             NotAuthenticated: If it is not a certificate that we issued.
-            NotAuthorised: If it is superseded or expired, or the device is revoked.
+            NotAuthorised: If it is superseded, revoked or expired, or the device is revoked.
         """
         fingerprint = hashlib.sha256(der).digest()
         record = None if fresh else self._by_fingerprint.get(fingerprint)
         if record is None:
-            record = self._load(fingerprint)
+            record = self._load(fingerprint, at)
         return self._usable(record, fingerprint, at)
 
     def in_memory(self, der: bytes) -> bool:
@@ -74,38 +76,65 @@ class DeviceCache:
         if kept is None or kept.version < newer.version:
             self._by_fingerprint[record.certificate_sha256] = newer
 
-    def _load(self, fingerprint: bytes) -> DeviceRecord:
-        name = self._store.device_by_certificate(fingerprint)
-        record = self._store.device(name) if name is not None else None
-        if record is None:
-            self._by_fingerprint.pop(fingerprint, None)
+    def _load(self, fingerprint: bytes, at: datetime) -> DeviceRecord:
+        """Ask the store; only what stands behind a device's newest certificate is kept."""
+        self._by_fingerprint.pop(fingerprint, None)
+        stored = self._store.certificate(fingerprint)
+        if stored is None or stored.certificate.kind is not CredentialKind.DEVICE:
             raise NotAuthenticated(
                 RefusalCode.CLIENT_CERTIFICATE_WRONG,
-                "the client certificate is not one that this verifier issued; enrol first",
+                "the client certificate is not one that this verifier issued to a device; "
+                "enrol first",
             )
-        self._by_fingerprint[fingerprint] = record
-        while len(self._by_fingerprint) > self._capacity:
-            self._by_fingerprint.popitem(last=False)
+        record = self._store.device(stored.certificate.device)
+        if record is None:
+            raise NotAuthenticated(
+                RefusalCode.CLIENT_CERTIFICATE_WRONG,
+                "the client certificate is of a device that is not enrolled here; enrol first",
+            )
+        _require_not_revoked(record, stored)
+        _require_not_ended(stored.certificate.not_after, at)
+        if record.certificate_sha256 == fingerprint:
+            self._by_fingerprint[fingerprint] = record
+            while len(self._by_fingerprint) > self._capacity:
+                self._by_fingerprint.popitem(last=False)
         return record
 
     def _usable(self, record: DeviceRecord, fingerprint: bytes, at: datetime) -> DeviceRecord:
-        if record.enrolment.revoked:
-            self._by_fingerprint.pop(fingerprint, None)
-            raise NotAuthorised(
-                RefusalCode.DEVICE_REVOKED,
-                f"device {record.device} is revoked: {record.revoked_reason}",
-            )
-        if record.certificate_sha256 != fingerprint:
-            self._by_fingerprint.pop(fingerprint, None)
-            raise NotAuthorised(
-                RefusalCode.CLIENT_CERTIFICATE_WRONG,
-                "the client certificate was superseded by a newer enrolment; use the newest",
-            )
-        if at >= record.certificate_not_after:
-            raise NotAuthorised(
-                RefusalCode.CERTIFICATE_EXPIRED, "the LDevID certificate has ended; enrol again"
-            )
+        if record.certificate_sha256 == fingerprint:
+            _require_not_ended(record.certificate_not_after, at)
         return record
+
+
+def _require_not_revoked(record: DeviceRecord, stored: StoredCertificate) -> None:
+    """Refuse a revoked device, and a certificate that was revoked alone.
+
+    Raises:
+        NotAuthorised: ``device-revoked``, ``certificate-revoked``, ``client-certificate-wrong``.
+    """
+    if record.enrolment.revoked:
+        raise NotAuthorised(
+            RefusalCode.DEVICE_REVOKED,
+            f"device {record.device} is revoked: {record.revoked_reason}",
+        )
+    if stored.revoked_at is None:
+        return
+    if stored.revoked_code == SUPERSEDED:
+        raise NotAuthorised(
+            RefusalCode.CLIENT_CERTIFICATE_WRONG,
+            "the client certificate was superseded by a newer enrolment; use the newest",
+        )
+    raise NotAuthorised(
+        RefusalCode.CERTIFICATE_REVOKED,
+        f"the client certificate was revoked: {stored.revoked_reason}; enrol again",
+    )
+
+
+def _require_not_ended(not_after: datetime, at: datetime) -> None:
+    if at >= not_after:
+        raise NotAuthorised(
+            RefusalCode.CERTIFICATE_EXPIRED, "the LDevID certificate has ended; enrol again"
+        )
 
 
 class Devices:

@@ -4,35 +4,77 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from attestation.errors import NotFresh
+from attestation.errors import AttestationError, NotFresh
+from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
-from attestation.wire.enrolment_codec import decode_enrolment
-from verifier.appraisal.policy import AppraisalPolicy
+from attestation.result import TrustTier
+from attestation.wire.enrolment_codec import EnrolmentRequest, decode_enrolment
+from verifier.appraisal.freshness import issued_at
 from verifier.appraisal.replay_cache import ReplayCache
-from verifier.endorsement.trust_anchors import TrustAnchors
-from verifier.errors import Conflict
+from verifier.errors import Conflict, NotAuthorised, ServiceError
 from verifier.issuance.enrol import (
     AcceptedEnrolment,
     EnrolmentTerms,
+    KnownDevice,
     issue_ldevid,
     judge_enrolment,
     require_id_free,
 )
-from verifier.issuance.profiles import SERIAL_ENTROPY_BYTES, Issuer, certificate_serial
-from verifier.ports import DeviceRecord, Entropy, Store
-from verifier.ports.credentials import IssuedCertificate
+from verifier.issuance.enrolment_terms import Activations
+from verifier.issuance.passport import require_newest
+from verifier.issuance.profiles import (
+    SERIAL_ENTROPY_BYTES,
+    Issuer,
+    certificate_serial,
+    spiffe_id,
+)
+from verifier.ports import DeviceRecord, Entropy, Judgement, Store
+from verifier.ports.credentials import CredentialKind, IdentityClaim, IssuedCertificate
 from verifier.services.attest import Attest, next_entry
 from verifier.services.challenge import Nonces
-from verifier.services.reference_values import ReferenceShelf
+from verifier.services.issue import issued_entry, record_of
 
 NEW: Final = 0
 """Row version of a device that is not there yet."""
+
+SOMEBODY_ELSES: Final = frozenset(
+    {
+        RefusalCode.DEVICE_ID_TAKEN,
+        RefusalCode.IDENTITY_TAKEN,
+        RefusalCode.KEY_ALREADY_CERTIFIED,
+    }
+)
+"""Refusals of a device that claims to be another: an operator must hear of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """A device that was accepted; all of it is written.
+
+    Attributes:
+        device: The device's id.
+        certificate: What it is issued.
+        chain: The CAs above it, its issuer first, without the root where there is one above.
+        holder: The SPIFFE id in the certificate.
+        number: Of the certificate's entry in the issuance log.
+        ear: The result that it rests on (EAR, JWT): of its evidence, or the one it showed.
+        ima_next: The first entry of its IMA list that it need send next time.
+    """
+
+    device: DeviceId
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    holder: str
+    number: int
+    ear: str
+    ima_next: int
 
 
 class Enrol:
@@ -42,15 +84,14 @@ class Enrol:
         store: Where the device is written.
         attest: Signs and decides on the enrolment's result.
         nonces: Whose nonces are answered.
-        anchors: The manufacturers trusted.
-        shelf: The reference library.
-        policy: The appraisal policy.
+        terms: What the owner asks at a moment, of a request without a label.
         replays: Logs replayed before.
-        issuer: The device CA.
+        issuer: Returns the CA that signs now.
         entropy: For serial numbers.
         trust_domain: Of issued identities.
-        lifetime: Of issued certificates.
+        lifetime: Of issued certificates whose class does not say.
         enrolled: Called after each enrolment (counters, outbox).
+        activations: Where credential activations were begun; None where none can be.
     """
 
     def __init__(
@@ -59,31 +100,29 @@ class Enrol:
         store: Store,
         attest: Attest,
         nonces: Nonces,
-        anchors: TrustAnchors,
-        shelf: ReferenceShelf,
-        policy: AppraisalPolicy,
+        terms: Callable[[datetime], EnrolmentTerms],
         replays: ReplayCache,
-        issuer: Issuer,
+        issuer: Callable[[], Issuer],
         entropy: Entropy,
         trust_domain: str,
         lifetime: timedelta,
         enrolled: Callable[[], None],
+        activations: Activations | None = None,
     ) -> None:
         self._store = store
         self._attest = attest
         self._nonces = nonces
-        self._anchors = anchors
-        self._shelf = shelf
-        self._policy = policy
+        self._terms = terms
         self._replays = replays
         self._issuer = issuer
         self._entropy = entropy
         self._trust_domain = trust_domain
         self._lifetime = lifetime
         self._enrolled = enrolled
+        self._activations = activations
 
     def enrol(self, message: bytes, presented: bytes, at: datetime) -> dict[str, object]:
-        """Run the use case.
+        """Take an enrolment request as a device sends it, and answer it.
 
         Args:
             message: The enrolment request (CBOR).
@@ -91,82 +130,224 @@ class Enrol:
             at: Now.
 
         Raises:
+            AttestationError: As :meth:`accept`.
+            ServiceError: As :meth:`accept`.
+        """
+        enrolled = self.accept(decode_enrolment(message), presented=presented, at=at)
+        chain = b"".join(
+            one.public_bytes(serialization.Encoding.PEM)
+            for one in (enrolled.certificate, *enrolled.chain)
+        )
+        end = enrolled.certificate.not_valid_after_utc
+        return {
+            "device_id": enrolled.device,
+            "certificate_chain_pem": chain.decode(),
+            "not_after": end.isoformat().replace("+00:00", "Z"),
+            "result": enrolled.ear,
+            "ima_next": enrolled.ima_next,
+        }
+
+    def accept(
+        self, request: EnrolmentRequest, *, presented: bytes | None, at: datetime, label: str = ""
+    ) -> Enrolled:
+        """Judge a request, issue the certificate, record device and result.
+
+        Args:
+            request: What the device says of itself.
+            presented: DER of the TLS client certificate, verified by TLS; None without one.
+            at: Now (aware).
+            label: The EST label that it came by; empty without one.
+
+        Raises:
             VerificationError: With the code of the first proof that does not hold.
             InputError: If something in the request is malformed.
-            Conflict: If the device's row changed meanwhile.
+            Conflict: If the device's row changed meanwhile, or another device is this one already.
+            NotAuthorised: If the client certificate is one of ours and was revoked.
         """
-        request = decode_enrolment(message)
         accepted = judge_enrolment(
             request,
             presented=presented,
             challenge=self._nonces.current(),
-            terms=EnrolmentTerms(
-                anchors=self._anchors, reference=self._shelf.current(at), policy=self._policy
-            ),
+            terms=replace(self._terms(at), label=label),
             at=at,
             replays=self._replays,
+            known=self._known(presented, at) if presented is not None else None,
+            activations=self._activations,
         )
         existing = self._store.device(accepted.device)
-        require_id_free(accepted, existing.enrolment if existing else None)
-        _require_newer(accepted, existing)
+        try:
+            require_id_free(accepted, existing.enrolment if existing else None)
+            _require_newer(accepted, existing)
+            self._hold_shown(accepted, existing)
+            enrolled = self._issue(accepted, existing, request, at)
+        except (AttestationError, ServiceError) as error:
+            if error.code in SOMEBODY_ELSES:
+                self._alarm(accepted.device, error, at)
+            raise
+        self._enrolled()
+        return enrolled
+
+    def _known(self, presented: bytes, at: datetime) -> KnownDevice | None:
+        """Return the device that was given this certificate by us; None if it is not ours.
+
+        Raises:
+            NotAuthorised: ``client-certificate-wrong`` if it is an AI agent's,
+                ``certificate-revoked``, ``device-revoked``.
+        """
+        stored = self._store.certificate(hashlib.sha256(presented).digest())
+        if stored is None:
+            return None
+        if stored.certificate.kind is not CredentialKind.DEVICE:
+            raise NotAuthorised(
+                RefusalCode.CLIENT_CERTIFICATE_WRONG,
+                "the client certificate is an AI agent's; a device enrols with its own",
+            )
+        record = self._store.device(stored.certificate.device)
+        if record is None:
+            return None
+        if record.enrolment.revoked:
+            raise NotAuthorised(
+                RefusalCode.DEVICE_REVOKED,
+                f"device {record.device} is revoked: {record.revoked_reason}",
+            )
+        if stored.revoked_at is not None:
+            raise NotAuthorised(
+                RefusalCode.CERTIFICATE_REVOKED,
+                f"the client certificate was revoked ({stored.revoked_reason}); enrol with the "
+                "manufacturer's identity",
+            )
+        if at >= stored.certificate.not_after:
+            raise NotAuthorised(
+                RefusalCode.CERTIFICATE_EXPIRED,
+                "the client certificate has ended; enrol with the manufacturer's identity",
+            )
+        return KnownDevice(
+            enrolment=record.enrolment,
+            hardware_serial=record.hardware_serial,
+            idevid_sha256=record.idevid_sha256,
+        )
+
+    def _hold_shown(self, accepted: AcceptedEnrolment, existing: DeviceRecord | None) -> None:
+        """Hold a result that was shown against what is known of the device now."""
+        if accepted.shown_result is None:
+            return
+        newest = self._store.newest_result(accepted.device)
+        require_newest(
+            accepted.shown_result,
+            accepted.enrolment.ak_name,
+            existing.enrolment if existing else None,
+            TrustTier(newest.status) if newest else None,
+        )
+
+    def _alarm(
+        self, device: DeviceId, error: AttestationError | ServiceError, at: datetime
+    ) -> None:
+        """Tell the operator of a device that claims to be another."""
+        with self._store.work() as work:
+            work.raise_alarm(error.code.value, device, error.reason, at)
+
+    def _issue(
+        self,
+        accepted: AcceptedEnrolment,
+        existing: DeviceRecord | None,
+        request: EnrolmentRequest,
+        at: datetime,
+    ) -> Enrolled:
+        issuer, chosen = self._issuer(), accepted.device_class
         certificate = issue_ldevid(
             accepted,
-            self._issuer,
+            issuer,
             trust_domain=self._trust_domain,
             serial=certificate_serial(self._entropy.take(SERIAL_ENTROPY_BYTES)),
             at=at,
-            lifetime=self._lifetime,
+            lifetime=chosen.lifetime or self._lifetime,
         )
-        der = certificate.public_bytes(serialization.Encoding.DER)
-        issued = IssuedCertificate(
-            sha256=hashlib.sha256(der).digest(),
+        issued = record_of(
+            certificate,
             device=accepted.device,
-            serial=certificate.serial_number,
-            der=der,
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
+            holder=spiffe_id(self._trust_domain, accepted.device),
+            profile=chosen.profile,
+            issuer=issuer.certificate,
         )
-        ear = self._write(accepted, existing, issued, request.evidence, at)
-        self._enrolled()
-        chain = certificate.public_bytes(serialization.Encoding.PEM)
-        chain += self._issuer.certificate.public_bytes(serialization.Encoding.PEM)
-        return {
-            "device_id": accepted.device,
-            "certificate_chain_pem": chain.decode(),
-            "not_after": issued.not_after.isoformat().replace("+00:00", "Z"),
-            "result": ear,
-            "ima_next": next_entry(accepted.result, accepted.enrolment.progress),
-        }
+        record = _record(accepted, existing, issued, at)
+        judgement = self._judgement(accepted, record, request.evidence, at)
+        ear = judgement.result.ear if judgement else request.result
+        number = self._write(accepted, record, issued, judgement, request, at)
+        return Enrolled(
+            device=accepted.device,
+            certificate=certificate,
+            chain=(issuer.certificate, *issuer.chain),
+            holder=issued.holder,
+            number=number,
+            ear=ear,
+            ima_next=next_entry(accepted.result, record.enrolment.progress)
+            if accepted.result
+            else 0,
+        )
+
+    def _judgement(
+        self, accepted: AcceptedEnrolment, record: DeviceRecord, evidence: bytes, at: datetime
+    ) -> Judgement | None:
+        """Return what is to be recorded of the evidence; None if there was none."""
+        if accepted.result is None or accepted.evidence is None:
+            return None
+        written = replace(record, version=record.version + 1)
+        draft = self._attest.sign(written, accepted.result, accepted.evidence, evidence, at)
+        return self._attest.finish(draft)
 
     def _write(
         self,
         accepted: AcceptedEnrolment,
-        existing: DeviceRecord | None,
+        record: DeviceRecord,
         issued: IssuedCertificate,
-        evidence: bytes,
+        judgement: Judgement | None,
+        request: EnrolmentRequest,
         at: datetime,
-    ) -> str:
-        """Write device, certificate and first result in one transaction; return the result."""
-        record = DeviceRecord(
-            enrolment=accepted.enrolment,
-            hardware_serial=accepted.hardware_serial,
-            idevid_sha256=accepted.idevid_sha256,
-            certificate_sha256=issued.sha256,
-            certificate_not_after=issued.not_after,
-            enrolled_at=at,
-            seq=existing.seq if existing else 0,
-            version=existing.version if existing else NEW,
+    ) -> int:
+        """Write device, certificate and first result in one transaction; returns its log number."""
+        ear = judgement.result.ear if judgement else request.result
+        entry = issued_entry(
+            issued,
+            ear=ear.encode(),
+            evidence=request.evidence,
+            proofs=accepted.proofs,
         )
-        written = replace(record, version=record.version + 1)
-        draft = self._attest.sign(written, accepted.result, accepted.evidence, evidence, at)
-        judgement = self._attest.finish(draft)
         with self._store.work() as work:
-            work.enrol(record, issued)
-            if not all(work.record([judgement])):
+            work.enrol(record)
+            work.claim(
+                record.device,
+                [IdentityClaim(kind=one.kind, value=one.value) for one in accepted.identities],
+            )
+            number = work.issue(issued, entry, at)
+            work.supersede(issued, at + accepted.device_class.overlap, at)
+            if judgement is not None and not all(work.record([judgement])):
                 raise Conflict(
                     RefusalCode.CONFLICT, f"device {record.device} changed meanwhile; try again"
                 )
-        return draft.ear
+        return number
+
+
+def _record(
+    accepted: AcceptedEnrolment,
+    existing: DeviceRecord | None,
+    issued: IssuedCertificate,
+    at: datetime,
+) -> DeviceRecord:
+    """Return the device's row; without new evidence its clock and list stay as they were."""
+    enrolment = accepted.enrolment
+    if accepted.result is None and existing is not None:
+        before = existing.enrolment
+        enrolment = replace(enrolment, last_seen=before.last_seen, progress=before.progress)
+    return DeviceRecord(
+        enrolment=enrolment,
+        hardware_serial=accepted.hardware_serial,
+        idevid_sha256=accepted.idevid_sha256,
+        certificate_sha256=issued.sha256,
+        certificate_not_after=issued.not_after,
+        enrolled_at=at,
+        seq=existing.seq if existing else 0,
+        version=existing.version if existing else NEW,
+    )
 
 
 def _require_newer(accepted: AcceptedEnrolment, existing: DeviceRecord | None) -> None:
@@ -176,8 +357,9 @@ def _require_newer(accepted: AcceptedEnrolment, existing: DeviceRecord | None) -
         NotFresh: ``nonce-reused``.
     """
     before = existing.enrolment.last_seen if existing else None
-    now = accepted.enrolment.last_seen
-    if before is not None and (now is None or now.issued_us <= before.issued_us):
+    if before is None:
+        return
+    if round(issued_at(accepted.nonce).timestamp() * 1_000_000) <= before.issued_us:
         raise NotFresh(
             RefusalCode.NONCE_REUSED,
             f"device {accepted.device} has answered this or a newer challenge before; "

@@ -28,6 +28,7 @@ from tests.verifier.appraisal.courtroom import NOW, SHA256
 from tests.verifier.issuance.factory_floor import FactoryFloor
 from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.issuance.enrol import enrolment_subject, require_id_free
+from verifier.issuance.enrolment_policy import DEFAULT_POLICY
 
 
 @pytest.fixture
@@ -299,12 +300,18 @@ def test_csr_whose_signature_does_not_verify_is_refused(floor: FactoryFloor) -> 
     refused(Code.CSR_SIGNATURE_INVALID, lambda: floor.enrol(floor.request(csr=bytes(csr))))
 
 
-@pytest.mark.parametrize("junk", [b"", b"\x30\x00", b"not a request"])
+@pytest.mark.parametrize("junk", [b"\x30\x00", b"not a request"])
 def test_csr_that_is_none_is_malformed(floor: FactoryFloor, junk: bytes) -> None:
     with pytest.raises(InputError) as caught:
         floor.enrol(floor.request(csr=junk))
 
     assert caught.value.code is Code.CSR_MALFORMED
+
+
+def test_request_without_csr_lacks_a_proof(floor: FactoryFloor) -> None:
+    error = refused(Code.PROOFS_MISSING, lambda: floor.enrol(floor.request(csr=b"")))
+
+    assert "pop" in error.reason
 
 
 def test_csr_followed_by_bytes_is_malformed(floor: FactoryFloor) -> None:
@@ -353,7 +360,9 @@ def test_tampered_device_may_not_enrol(floor: FactoryFloor) -> None:
 
 def test_evidence_of_another_tpm_may_not_enrol(floor: FactoryFloor) -> None:
     """N11: whatever the owner lets in, the quote must be by this attestation key."""
-    floor.terms = replace(floor.terms, accept=TrustTier.CONTRAINDICATED)
+    lenient = replace(DEFAULT_POLICY.devices[0], accept=TrustTier.CONTRAINDICATED)
+    policy = replace(DEFAULT_POLICY, devices=(lenient,))
+    floor.terms = replace(floor.terms, enrolment=policy)
     nonce = floor.enrolment_nonce()
     floor.tpm.lies = Lies(sign_with=another(floor).keys[KeyRole.IAK])
     foreign = floor.message(nonce)

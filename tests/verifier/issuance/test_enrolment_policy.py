@@ -11,6 +11,7 @@ from attestation.errors import IdentityMismatch, MalformedInput, VerificationErr
 from attestation.refusals import RefusalCode
 from attestation.result import TrustTier
 from verifier.issuance.enrolment_policy import (
+    DEFAULT_POLICY,
     DeviceFacts,
     EnrolmentPolicy,
     ProofKind,
@@ -122,7 +123,7 @@ def test_packaged_default_lets_in_what_has_a_manufacturers_identity() -> None:
     assert one.profile == "ldevid"
     assert (one.lifetime, one.overlap) == (None, timedelta(0))
     assert not read.admits_strangers
-    assert read.agents == ()
+    assert read == DEFAULT_POLICY
 
 
 @pytest.mark.parametrize(
