@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -26,6 +27,10 @@ class Access(Enum):
     PUBLIC = "anyone"
     IDEVID = "TLS client certificate of a trusted manufacturer (IDevID)"
     LDEVID = "TLS client certificate: the device's current LDevID"
+    ENROLLING = (
+        "TLS client certificate: IDevID, or a device's LDevID; none where the enrolment policy "
+        "has a class that rests on something else"
+    )
     READER = "bearer token with role reader or operator"
     READER_OR_SELF = "bearer token, or the named device's own LDevID"
 
@@ -78,14 +83,21 @@ class Guard:
         store: For tokens and certificates.
         devices: For the device behind a certificate.
         device_ca_subject: DER of the device CA's subject: LDevIDs are not IDevIDs.
+        admits_strangers: Whether somebody without a certificate may be enrolled; nobody by default.
     """
 
     def __init__(
-        self, *, store: DeviceReader, devices: DeviceCache, device_ca_subject: bytes
+        self,
+        *,
+        store: DeviceReader,
+        devices: DeviceCache,
+        device_ca_subject: bytes,
+        admits_strangers: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._devices = devices
         self._device_ca_subject = device_ca_subject
+        self._admits_strangers = admits_strangers
 
     def admit(
         self, access: Access, scope: Scope, at: datetime, device_id: str | None = None
@@ -107,6 +119,8 @@ class Guard:
             return Caller(certificate=der)
         if access is Access.IDEVID:
             return self._idevid(der)
+        if access is Access.ENROLLING:
+            return self._enrolling(der)
         if access is Access.LDEVID:
             return Caller(certificate=der, device=self._ldevid(der, at))
         header = bearer_secret(scope)
@@ -128,13 +142,31 @@ class Guard:
                 RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
                 "enrolment needs the device's IDevID as TLS client certificate",
             )
-        known = self._store.device_by_certificate(hashlib.sha256(der).digest())
-        if known is not None or self._device_ca_subject in der:
+        if self._is_known(der) or self._device_ca_subject in der:
             raise NotAuthorised(
                 RefusalCode.CLIENT_CERTIFICATE_WRONG,
                 "the client certificate is one of ours (LDevID); enrolment needs the IDevID",
             )
         return Caller(certificate=der)
+
+    def _enrolling(self, der: bytes | None) -> Caller:
+        """Admit whoever may ask; what the certificate is worth is judged with the request."""
+        if der is None and not self._admits_strangers():
+            raise NotAuthenticated(
+                RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
+                "enrolment needs the device's IDevID, or the LDevID it was given, as TLS client "
+                "certificate",
+            )
+        if der is not None and self._device_ca_subject in der and not self._is_known(der):
+            raise NotAuthorised(
+                RefusalCode.CLIENT_CERTIFICATE_WRONG,
+                "the client certificate names our CA as its issuer, and none like it is recorded; "
+                "enrol with the manufacturer's identity",
+            )
+        return Caller(certificate=der)
+
+    def _is_known(self, der: bytes) -> bool:
+        return self._store.device_by_certificate(hashlib.sha256(der).digest()) is not None
 
     def _ldevid(self, der: bytes | None, at: datetime) -> DeviceRecord:
         if der is None:

@@ -155,6 +155,7 @@ _SECURITY = {
     "PUBLIC": (),
     "IDEVID": (_CERTIFICATE,),
     "LDEVID": (_CERTIFICATE,),
+    "ENROLLING": (_CERTIFICATE, {}),
     "READER": (_TOKEN,),
     "READER_OR_SELF": (_TOKEN, _CERTIFICATE),
 }

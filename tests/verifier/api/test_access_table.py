@@ -8,14 +8,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter
 
+from attestation.refusals import RefusalCode
 from device_agent.ports import KeyRole
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, pem
-from verifier.api.access import ACCESS, Access
+from verifier.api.access import ACCESS, Access, Guard
+from verifier.api.client_certificate import STATE_KEY
 from verifier.api.routing import GuardedRoute
+from verifier.errors import NotAuthenticated, NotAuthorised
 from verifier.ports import AccessToken
 
 GUESSED, ODD = "dav_guessed", "dav_odd"
@@ -83,6 +89,63 @@ def test_ldevid_does_not_do_for_enrolment(device: SiteDevice, method: str, path:
     answer = device.client.request(method, path)
 
     assert (answer.status, answer.json["code"]) == (403, "client-certificate-wrong")
+
+
+def guard(site: VerifierSite, *, strangers: bool) -> Guard:
+    subject = site.running.device_ca.certificate.subject.public_bytes()
+    return Guard(
+        store=site.running.store,
+        devices=site.running.services.cache,
+        device_ca_subject=subject,
+        admits_strangers=lambda: strangers,
+    )
+
+
+def shown(der: bytes | None) -> dict[str, Any]:
+    return {"type": "http", "headers": [], "state": {STATE_KEY: der}}
+
+
+def test_both_identities_of_a_device_may_enrol(site: VerifierSite, device: SiteDevice) -> None:
+    ldevid = x509.load_pem_x509_certificates(device.chain_pem)[0].public_bytes(Encoding.DER)
+    door = guard(site, strangers=False)
+
+    for der in (device.tpm.certificate(KeyRole.IDEVID), ldevid):
+        assert door.admit(Access.ENROLLING, shown(der), datetime.now(UTC)).certificate == der
+
+
+def test_nobody_enrols_without_a_certificate_where_every_class_rests_on_one(
+    site: VerifierSite,
+) -> None:
+    with pytest.raises(NotAuthenticated) as refused:
+        guard(site, strangers=False).admit(Access.ENROLLING, shown(None), datetime.now(UTC))
+
+    assert refused.value.code is RefusalCode.CLIENT_CERTIFICATE_REQUIRED
+    admitted = guard(site, strangers=True).admit(Access.ENROLLING, shown(None), datetime.now(UTC))
+    assert admitted.certificate is None
+
+
+def test_certificate_of_our_ca_that_is_not_recorded_does_not_enrol(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    ca = site.running.device_ca
+    leaf = x509.load_pem_x509_certificates(device.chain_pem)[0]
+    unrecorded = (
+        x509.CertificateBuilder()
+        .subject_name(leaf.subject)
+        .issuer_name(ca.certificate.subject)
+        .public_key(leaf.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(leaf.not_valid_before_utc)
+        .not_valid_after(leaf.not_valid_after_utc)
+        .sign(ec.generate_private_key(ec.SECP256R1()), SHA256())
+    )
+
+    with pytest.raises(NotAuthorised) as refused:
+        guard(site, strangers=True).admit(
+            Access.ENROLLING, shown(unrecorded.public_bytes(Encoding.DER)), datetime.now(UTC)
+        )
+
+    assert refused.value.code is RefusalCode.CLIENT_CERTIFICATE_WRONG
 
 
 def test_device_reads_about_itself_and_about_nobody_else(
