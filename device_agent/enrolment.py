@@ -20,7 +20,11 @@ CSR_COMMON_NAME: Final = "device"
 
 
 def build_enrolment(
-    sources: Sources, challenge: ChallengeReply, *, intermediates: Sequence[bytes] = ()
+    sources: Sources,
+    challenge: ChallengeReply,
+    *,
+    intermediates: Sequence[bytes] = (),
+    slot: KeyRole = KeyRole.LDEVID,
 ) -> bytes:
     """Build one enrolment request for a challenge; makes the LDevID key if it is not there.
 
@@ -28,6 +32,7 @@ def build_enrolment(
         sources: TPM, firmware log and host facts.
         challenge: The enrolment challenge.
         intermediates: DER certificates between the manufacturer's leaf and root, if any.
+        slot: Where the LDevID key is.
 
     Returns:
         The encoded request.
@@ -40,21 +45,21 @@ def build_enrolment(
     tpm = sources.tpm
     idevid_chain = (require_certificate(tpm, KeyRole.IDEVID), *intermediates)
     iak_chain = (require_certificate(tpm, KeyRole.IAK), *intermediates)
-    tpm.create_ldevid()
+    tpm.create_ldevid(slot)
     return encode_enrolment(
         EnrolmentRequest(
             idevid_chain=idevid_chain,
             iak_chain=iak_chain,
             idevid_public=tpm.public_area(KeyRole.IDEVID),
             iak_public=tpm.public_area(KeyRole.IAK),
-            ldevid_public=tpm.public_area(KeyRole.LDEVID),
+            ldevid_public=tpm.public_area(slot),
             idevid_certify=tpm.certify(
                 KeyRole.IDEVID, certify_qualifying_data(challenge.nonce, KeyRole.IDEVID.value)
             ),
             ldevid_certify=tpm.certify(
-                KeyRole.LDEVID, certify_qualifying_data(challenge.nonce, KeyRole.LDEVID.value)
+                slot, certify_qualifying_data(challenge.nonce, KeyRole.LDEVID.value)
             ),
-            csr=tpm.csr(KeyRole.LDEVID, CSR_COMMON_NAME, ()),
+            csr=tpm.csr(slot, CSR_COMMON_NAME, ()),
             evidence=collect(
                 sources,
                 nonce=challenge.nonce,

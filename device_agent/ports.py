@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from attestation.algorithms import HashAlgorithm
 from attestation.evidence import ClaimValue, ImaPart, Quote
@@ -14,7 +14,7 @@ from attestation.pcr import PcrBanks, PcrSelection
 
 
 class KeyRole(StrEnum):
-    """The three keys a device holds in its TPM."""
+    """The keys a device holds in its TPM."""
 
     IDEVID = "idevid"
     """Manufacturer's identity key (IEEE 802.1AR); signs TLS during enrolment."""
@@ -22,6 +22,34 @@ class KeyRole(StrEnum):
     """Restricted attestation key (TCG); signs quotes and certifications only."""
     LDEVID = "ldevid"
     """Owner's identity key; signs TLS for attestation, MQTT and EAP-TLS."""
+    LDEVID_2 = "ldevid-2"
+    """The other slot for an LDevID: key rotation goes to and fro between the two."""
+
+    @property
+    def is_ldevid(self) -> bool:
+        """Whether it is one of the two slots of the LDevID."""
+        return self in LDEVID_SLOTS
+
+    @property
+    def other_slot(self) -> KeyRole:
+        """The slot that a key in this one is exchanged into."""
+        return KeyRole.LDEVID if self is KeyRole.LDEVID_2 else KeyRole.LDEVID_2
+
+
+LDEVID_SLOTS: Final = (KeyRole.LDEVID, KeyRole.LDEVID_2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedKey:
+    """A key outside the TPM's own memory, of use in this TPM only.
+
+    Attributes:
+        public: TPMT_PUBLIC.
+        private: TPM2B_PRIVATE: the key encrypted by the storage root key.
+    """
+
+    public: bytes
+    private: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +128,12 @@ class Tpm(Protocol):
         """Say whether the key is at its persistent handle."""
         ...
 
-    def create_ldevid(self) -> None:
+    def create_ldevid(self, slot: KeyRole = KeyRole.LDEVID) -> None:
         """Make the LDevID key under the SRK and persist it; does nothing if it is there."""
+        ...
+
+    def evict_ldevid(self, slot: KeyRole) -> None:
+        """Evict the key of an LDevID slot for good; does nothing if there is none."""
         ...
 
     def certificate(self, role: KeyRole) -> bytes | None:
@@ -113,6 +145,30 @@ class Tpm(Protocol):
         ...
 
     def csr(self, role: KeyRole, common_name: str, uris: Sequence[str]) -> bytes:
+        """Make a PKCS#10 request signed by the key; returns DER."""
+        ...
+
+
+class AgentKeys(Protocol):
+    """The TPM as it serves AI agents: keys under the SRK, kept wrapped, loaded for each use.
+
+    All methods may raise as those of :class:`Tpm`; ``TpmRefused`` also for a key that is not of
+    this TPM, or of this owner's storage root key.
+    """
+
+    def create_wrapped(self) -> WrappedKey:
+        """Make a P-256 signing key that cannot leave this TPM."""
+        ...
+
+    def certify_wrapped(self, key: WrappedKey, qualifying: bytes) -> Quote:
+        """TPM2_Certify of the key by the IAK."""
+        ...
+
+    def sign_wrapped(self, key: WrappedKey, digest: bytes) -> bytes:
+        """Sign a digest; returns a DER ECDSA signature."""
+        ...
+
+    def csr_wrapped(self, key: WrappedKey, common_name: str, uris: Sequence[str]) -> bytes:
         """Make a PKCS#10 request signed by the key; returns DER."""
         ...
 
@@ -194,6 +250,7 @@ class EnrolmentReply:
         device_id: The id the verifier gave.
         certificate_chain_pem: LDevID certificate first, then its issuers.
         not_after: When the certificate ends (aware).
+        not_before: When it begins; None if that is not known.
         ima_next: The first IMA entry that the verifier wants next time.
     """
 
@@ -201,6 +258,7 @@ class EnrolmentReply:
     certificate_chain_pem: str
     not_after: datetime
     ima_next: int = 0
+    not_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,15 +10,25 @@ from attestation.algorithms import HashAlgorithm
 from attestation.evidence import Quote
 from attestation.pcr import PcrBanks, PcrSelection
 from attestation.tpm.signature import parse_signature
-from device_agent.ports import Endorsement, KeyRole, TpmStatus
-from device_agent.tpm import activation, capability, certify, csr, endorsement, keys, nv, quote
+from device_agent.ports import Endorsement, KeyRole, TpmStatus, WrappedKey
+from device_agent.tpm import (
+    activation,
+    capability,
+    certify,
+    csr,
+    endorsement,
+    keys,
+    nv,
+    quote,
+    wrapped,
+)
 from device_agent.tpm.connection import Backoff, OpenTpm, TpmConnection
 from device_agent.tpm.extend import Extension
 from device_agent.tpm.layout import TpmLayout
 
 if TYPE_CHECKING:
     from device_agent.factory import FactoryTpm
-    from device_agent.ports import Tpm
+    from device_agent.ports import AgentKeys, Tpm
 
 
 class EsapiTpm:
@@ -86,9 +96,43 @@ class EsapiTpm:
         handle = self._layout.handle(role)
         return self._connection.run(f"look for the {role} key", lambda tpm: tpm.exists(handle))
 
-    def create_ldevid(self) -> None:
+    def create_ldevid(self, slot: KeyRole = KeyRole.LDEVID) -> None:
         """Make the LDevID key under the SRK and persist it; does nothing if it is there."""
-        self._connection.run("make the LDevID key", lambda tpm: keys.make_ldevid(tpm, self._layout))
+        self._connection.run(
+            f"make the {slot} key", lambda tpm: keys.make_ldevid(tpm, self._layout, slot)
+        )
+
+    def evict_ldevid(self, slot: KeyRole) -> None:
+        """Evict the key of an LDevID slot for good; does nothing if there is none."""
+        self._connection.run(
+            f"evict the {slot} key", lambda tpm: keys.evict_ldevid(tpm, self._layout, slot)
+        )
+
+    def create_wrapped(self) -> WrappedKey:
+        """Make a key for an AI agent; see :mod:`device_agent.tpm.wrapped`."""
+        return self._connection.run(
+            "make an agent's key", lambda tpm: wrapped.create(tpm, self._layout)
+        )
+
+    def certify_wrapped(self, key: WrappedKey, qualifying: bytes) -> Quote:
+        """TPM2_Certify of an agent's key by the IAK."""
+        return self._connection.run(
+            "certify an agent's key",
+            lambda tpm: wrapped.certify(tpm, self._layout, key, qualifying),
+        )
+
+    def sign_wrapped(self, key: WrappedKey, digest: bytes) -> bytes:
+        """Sign a SHA-256 digest with an agent's key; returns a DER ECDSA signature."""
+        return self._connection.run(
+            "sign with an agent's key", lambda tpm: wrapped.sign(tpm, self._layout, key, digest)
+        )
+
+    def csr_wrapped(self, key: WrappedKey, common_name: str, uris: Sequence[str]) -> bytes:
+        """Make a PKCS#10 request signed by an agent's key; returns DER."""
+        return self._connection.run(
+            "sign a request with an agent's key",
+            lambda tpm: wrapped.request(tpm, self._layout, key, common_name, uris),
+        )
 
     def certificate(self, role: KeyRole) -> bytes | None:
         """Read the DER certificate of IDEVID or IAK from NV; None if the index is absent.
@@ -167,5 +211,5 @@ class EsapiTpm:
 
 if TYPE_CHECKING:
 
-    def _fits(tpm: EsapiTpm) -> tuple[Tpm, FactoryTpm]:
-        return tpm, tpm
+    def _fits(tpm: EsapiTpm) -> tuple[Tpm, FactoryTpm, AgentKeys]:
+        return tpm, tpm, tpm

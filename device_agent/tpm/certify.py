@@ -34,7 +34,9 @@ def certify(tpm: OpenTpm, layout: TpmLayout, subject: KeyRole, qualifying: bytes
     require_short(qualifying)
     public = parsed_public(tpm, layout.handle(subject), subject)
     if not public.attributes & ObjectAttributes.ADMIN_WITH_POLICY:
-        return _certify(tpm, layout, subject, qualifying, ESYS_TR.PASSWORD)
+        return certify_loaded(
+            tpm, layout, tpm.persistent(layout.handle(subject), subject), qualifying
+        )
     algorithm = public.name_alg
     no_symmetric = TPMT_SYM_DEF(algorithm=TPM2_ALG.NULL)
     session = tpm.esapi.start_auth_session(
@@ -43,12 +45,13 @@ def certify(tpm: OpenTpm, layout: TpmLayout, subject: KeyRole, qualifying: bytes
     with tpm.flushed(session):
         tpm.esapi.trsess_set_attributes(session, 1)  # continueSession: we flush it ourselves
         _satisfy(tpm, session, algorithm, subject)
-        return _certify(tpm, layout, subject, qualifying, session)
+        key = tpm.persistent(layout.handle(subject), subject)
+        return certify_loaded(tpm, layout, key, qualifying, session)
 
 
 def _satisfy(tpm: OpenTpm, session: ESYS_TR, algorithm: HashAlgorithm, subject: KeyRole) -> None:
     """Fulfil the branch of the template's policy that allows TPM2_Certify."""
-    if subject is KeyRole.LDEVID:
+    if subject.is_ldevid:
         raise TpmRefused("the LDevID key has a policy that is not ours; evict it and enrol anew")
     branches = (idevid_branches if subject is KeyRole.IDEVID else iak_branches)(algorithm)
     esapi = tpm.esapi
@@ -57,11 +60,20 @@ def _satisfy(tpm: OpenTpm, session: ESYS_TR, algorithm: HashAlgorithm, subject: 
     esapi.policy_or(session, TPML_DIGEST([TPM2B_DIGEST(branch) for branch in branches]))
 
 
-def _certify(
-    tpm: OpenTpm, layout: TpmLayout, subject: KeyRole, qualifying: bytes, admin: ESYS_TR
+def certify_loaded(
+    tpm: OpenTpm,
+    layout: TpmLayout,
+    key: ESYS_TR,
+    qualifying: bytes,
+    admin: ESYS_TR = ESYS_TR.PASSWORD,
 ) -> Quote:
+    """Certify a loaded key by the IAK; ``admin`` authorises the key's use.
+
+    Raises:
+        TpmKeyMissing: If there is no IAK.
+    """
     attest, signature = tpm.esapi.certify(
-        tpm.persistent(layout.handle(subject), subject),
+        key,
         tpm.persistent(layout.iak_handle, KeyRole.IAK),
         qualifying,
         TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL),

@@ -144,6 +144,11 @@ class OpenTpm:
         self.publics.clear()
         return True
 
+    def evicted(self, handle: int) -> None:
+        """Take note that a persistent object is gone; ESAPI has closed it already."""
+        self._objects.pop(handle, None)
+        self.publics.pop(handle, None)
+
     @contextlib.contextmanager
     def flushed(self, handle: ESYS_TR) -> Iterator[ESYS_TR]:
         """Hold a transient object or session and flush it on every path."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from tpm2_pytss import ESYS_TR
 from tpm2_pytss.cryptography import tpm_ecc_private_key
 
 from device_agent.errors import TpmRefused
@@ -26,7 +27,16 @@ def make_csr(
     """
     if role is KeyRole.IAK:
         raise TpmRefused("the IAK is restricted: it cannot sign a certificate request")
-    key = tpm_ecc_private_key(tpm.esapi, tpm.persistent(handle, role))
+    return request_by(tpm, tpm.persistent(handle, role), common_name, uris)
+
+
+def request_by(tpm: OpenTpm, loaded: ESYS_TR, common_name: str, uris: Sequence[str]) -> bytes:
+    """Return a DER request like :func:`make_csr`, signed by a loaded key.
+
+    Raises:
+        ValueError: If the name or a URI cannot stand in a certificate.
+    """
+    key = tpm_ecc_private_key(tpm.esapi, loaded)
     builder = x509.CertificateSigningRequestBuilder().subject_name(
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     )

@@ -81,23 +81,40 @@ def make_identity_key(tpm: OpenTpm, layout: TpmLayout, role: KeyRole) -> None:
     _make_primary(tpm, template, ESYS_TR.ENDORSEMENT, handle)
 
 
-def make_ldevid(tpm: OpenTpm, layout: TpmLayout) -> None:
+def make_ldevid(tpm: OpenTpm, layout: TpmLayout, slot: KeyRole = KeyRole.LDEVID) -> None:
     """Make the LDevID under the storage root key and persist both; keeps what is there.
 
     Raises:
         TpmRefused: If something else sits at one of the handles.
     """
-    handle = layout.ldevid_handle
+    handle = layout.handle(slot)
     if tpm.exists(handle):
-        _require_role(tpm, handle, KeyRole.LDEVID)
+        _require_role(tpm, handle, slot)
         return
     esapi = tpm.esapi
-    parent = _storage_root(tpm, layout.srk_handle)
+    parent = storage_root(tpm, layout.srk_handle)
     private, public, _, _, _ = esapi.create(
         parent, TPM2B_SENSITIVE_CREATE(), public_of(templates.ldevid_template())
     )
     with tpm.flushed(esapi.load(parent, private, public)) as key:
         esapi.evict_control(ESYS_TR.OWNER, key, handle)
+
+
+def evict_ldevid(tpm: OpenTpm, layout: TpmLayout, slot: KeyRole) -> None:
+    """Evict the key of an LDevID slot; does nothing if it is empty.
+
+    Raises:
+        TpmRefused: If what sits there is no LDevID key: then nothing is evicted.
+        ValueError: For a key that is no LDevID.
+    """
+    if not slot.is_ldevid:
+        raise ValueError(f"the {slot} key is not ours to evict")
+    handle = layout.handle(slot)
+    if not tpm.exists(handle):
+        return
+    _require_role(tpm, handle, slot)
+    tpm.esapi.evict_control(ESYS_TR.OWNER, tpm.persistent(handle, slot), handle)
+    tpm.evicted(handle)
 
 
 def sign(tpm: OpenTpm, layout: TpmLayout, role: KeyRole, digest: bytes) -> bytes:
@@ -144,7 +161,12 @@ def _make_primary(tpm: OpenTpm, template: bytes, hierarchy: ESYS_TR, handle: int
         esapi.evict_control(ESYS_TR.OWNER, primary, handle)
 
 
-def _storage_root(tpm: OpenTpm, handle: int) -> ESYS_TR:
+def storage_root(tpm: OpenTpm, handle: int) -> ESYS_TR:
+    """Return the storage root key, made if absent.
+
+    Raises:
+        TpmRefused: If what sits at its handle cannot be one.
+    """
     if not tpm.exists(handle):
         _make_primary(tpm, templates.srk_template(), ESYS_TR.OWNER, handle)
     root = tpm.persistent(handle, "storage root")

@@ -25,6 +25,7 @@ class TpmLayout:
         iak_handle: Persistent handle of the IAK.
         srk_handle: Persistent handle of the storage root key, made if absent.
         ldevid_handle: Persistent handle of the LDevID key.
+        ldevid_2_handle: Its other slot, for key rotation.
         idevid_certificate_nv: NV index of the IDevID certificate.
         iak_certificate_nv: NV index of the IAK certificate.
         idevid_unique: Contents of ``unique`` in the IDevID template; another label makes another
@@ -40,13 +41,20 @@ class TpmLayout:
     iak_handle: int = templates.IAK_HANDLE
     srk_handle: int = templates.SRK_HANDLE
     ldevid_handle: int = templates.LDEVID_HANDLE
+    ldevid_2_handle: int = templates.LDEVID_HANDLE + 1
     idevid_certificate_nv: int = templates.IDEVID_CERTIFICATE_NV
     iak_certificate_nv: int = templates.IAK_CERTIFICATE_NV
     idevid_unique: bytes = templates.IDEVID_UNIQUE
     iak_unique: bytes = templates.IAK_UNIQUE
 
     def __post_init__(self) -> None:
-        keys = (self.idevid_handle, self.iak_handle, self.srk_handle, self.ldevid_handle)
+        keys = (
+            self.idevid_handle,
+            self.iak_handle,
+            self.srk_handle,
+            self.ldevid_handle,
+            self.ldevid_2_handle,
+        )
         certificates = (self.idevid_certificate_nv, self.iak_certificate_nv)
         for handles, allowed, kind in (
             (keys, _PERSISTENT, "persistent handle"),
@@ -70,17 +78,19 @@ class TpmLayout:
                 return self.iak_handle
             case KeyRole.LDEVID:
                 return self.ldevid_handle
+            case KeyRole.LDEVID_2:
+                return self.ldevid_2_handle
 
     def certificate_index(self, role: KeyRole) -> int:
         """Return the NV index of the certificate of IDEVID or IAK.
 
         Raises:
-            ValueError: For LDEVID, whose certificate is a file.
+            ValueError: For an LDevID, whose certificate is a file.
         """
         match role:
             case KeyRole.IDEVID:
                 return self.idevid_certificate_nv
             case KeyRole.IAK:
                 return self.iak_certificate_nv
-            case KeyRole.LDEVID:
+            case KeyRole.LDEVID | KeyRole.LDEVID_2:
                 raise ValueError("the LDevID certificate is kept in the state folder, not in NV")

@@ -49,6 +49,7 @@ _HIERARCHIES: Final = {
     KeyRole.IDEVID: 0x4000000B,
     KeyRole.IAK: 0x4000000B,
     KeyRole.LDEVID: 0x40000001,
+    KeyRole.LDEVID_2: 0x40000001,
 }
 
 
@@ -136,6 +137,7 @@ def soft_key(kind: str, role: KeyRole, *, attributes: int | None = None) -> Soft
         KeyRole.IAK: IAK_ATTRIBUTES,
         KeyRole.IDEVID: IDEVID_ATTRIBUTES,
         KeyRole.LDEVID: LDEVID_ATTRIBUTES,
+        KeyRole.LDEVID_2: LDEVID_ATTRIBUTES,
     }
     base, _, variant = kind.partition("-")
     digest = {"p384": HashAlgorithm.SHA384, "p521": HashAlgorithm.SHA512}.get(
@@ -298,9 +300,13 @@ class SoftTpm:
     def has_key(self, role: KeyRole) -> bool:
         return role in self.keys
 
-    def create_ldevid(self) -> None:
-        if KeyRole.LDEVID not in self.keys:
-            self.keys[KeyRole.LDEVID] = soft_key("p256", KeyRole.LDEVID)
+    def create_ldevid(self, slot: KeyRole = KeyRole.LDEVID) -> None:
+        if slot not in self.keys:
+            self.keys[slot] = soft_key("p256", slot)
+
+    def evict_ldevid(self, slot: KeyRole) -> None:
+        assert slot.is_ldevid
+        self.keys.pop(slot, None)
 
     def certificate(self, role: KeyRole) -> bytes | None:
         return self.certificates.get(role)

@@ -10,10 +10,12 @@ from device_agent.tpm.layout import TpmLayout
 
 def test_each_role_has_its_own_place() -> None:
     layout = TpmLayout()
-    assert len({layout.handle(role) for role in KeyRole}) == 3
+    assert len({layout.handle(role) for role in KeyRole}) == 4
     assert layout.certificate_index(KeyRole.IDEVID) != layout.certificate_index(KeyRole.IAK)
     with pytest.raises(ValueError, match="state folder"):
         layout.certificate_index(KeyRole.LDEVID)
+    with pytest.raises(ValueError, match="state folder"):
+        layout.certificate_index(KeyRole.LDEVID_2)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,7 @@ def test_each_role_has_its_own_place() -> None:
         ({"ldevid_handle": 0x80000000}, "outside 0x81000000"),
         ({"iak_certificate_nv": 0x81020000}, "outside 0x01000000"),
         ({"iak_handle": 0x81020000}, "used twice"),
+        ({"ldevid_2_handle": 0x81000010}, "used twice"),
         ({"iak_certificate_nv": 0x01C90000}, "used twice"),
     ],
 )

@@ -15,7 +15,7 @@ from attestation.tpm.signature import verify_attest
 from attestation.tpm.templates import KeyTemplate
 from deploy.demo.swtpm import SoftwareTpm
 from device_agent.errors import TpmBusy, TpmRefused
-from device_agent.ports import KeyRole
+from device_agent.ports import LDEVID_SLOTS, KeyRole
 from device_agent.tpm.adapter import EsapiTpm
 from device_agent.tpm.layout import TpmLayout
 from tests.simulators.tpm_line import TpmLine
@@ -64,7 +64,8 @@ def test_the_keys_are_what_their_templates_promise(tpm: EsapiTpm) -> None:
 
 @pytest.mark.parametrize("subject", list(KeyRole))
 def test_a_certification_by_the_iak_names_the_key(tpm: EsapiTpm, subject: KeyRole) -> None:
-    tpm.create_ldevid()
+    for slot in LDEVID_SLOTS:
+        tpm.create_ldevid(slot)
     quote = tpm.certify(subject, QUALIFYING)
     verify_attest(parse_public(tpm.public_area(KeyRole.IAK)), quote.attest, quote.signature)
     attest = parse_attest(quote.attest)

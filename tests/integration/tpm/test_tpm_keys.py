@@ -19,7 +19,7 @@ from attestation.reader import pack
 from attestation.tpm.public import parse_public
 from deploy.demo.swtpm import SoftwareTpm
 from device_agent.errors import DeviceAgentError, TpmKeyMissing, TpmRefused
-from device_agent.ports import KeyRole
+from device_agent.ports import LDEVID_SLOTS, KeyRole, WrappedKey
 from device_agent.tpm.adapter import EsapiTpm
 from device_agent.tpm.layout import TpmLayout
 
@@ -40,6 +40,12 @@ def loaded(swtpm: SoftwareTpm) -> dict[int, int]:
     return counts
 
 
+def use_wrapped(tpm: EsapiTpm, key: WrappedKey) -> None:
+    tpm.certify_wrapped(key, bytes(32))
+    tpm.sign_wrapped(key, bytes(32))
+    tpm.csr_wrapped(key, "agent", [])
+
+
 NOTHING = {TRANSIENT: 0, LOADED_SESSIONS: 0, SAVED_SESSIONS: 0}
 
 OPERATIONS: dict[str, Callable[[EsapiTpm], object]] = {
@@ -53,6 +59,12 @@ OPERATIONS: dict[str, Callable[[EsapiTpm], object]] = {
     "certificate": lambda tpm: tpm.certificate(KeyRole.IAK),
     "write certificate": lambda tpm: tpm.write_certificate(KeyRole.IAK, b"\x30\x01\x00"),
     "create ldevid": lambda tpm: tpm.create_ldevid(),
+    "create and evict": lambda tpm: (
+        tpm.create_ldevid(KeyRole.LDEVID_2),
+        tpm.evict_ldevid(KeyRole.LDEVID_2),
+    ),
+    "create wrapped": lambda tpm: tpm.create_wrapped(),
+    "use wrapped": lambda tpm: use_wrapped(tpm, tpm.create_wrapped()),
     "create identity keys": lambda tpm: tpm.create_identity_keys(),
 }
 
@@ -110,10 +122,13 @@ def test_a_key_that_cannot_be_persisted_is_flushed(swtpm: SoftwareTpm) -> None:
 
 
 def test_keys_are_kept_when_made_again(tpm: EsapiTpm) -> None:
-    tpm.create_ldevid()
+    for slot in LDEVID_SLOTS:
+        tpm.create_ldevid(slot)
     before = [tpm.public_area(role) for role in KeyRole]
+    assert len(set(before)) == 4
     tpm.create_identity_keys()
-    tpm.create_ldevid()
+    for slot in LDEVID_SLOTS:
+        tpm.create_ldevid(slot)
     assert [tpm.public_area(role) for role in KeyRole] == before
 
 
