@@ -1,9 +1,9 @@
 """The ``device-agent`` command.
 
-Exit codes: 0 done; 1 a check failed, or the device was judged and is denied; 2 usage or settings;
-3 TPM, its keys or a source on this machine, or output that cannot be written; 4 verifier or broker
-not reached or not trusted; 5 refused by the verifier; 6 state directory. Errors are one line on
-standard error: ``device-agent: <code>: <reason>``.
+Exit codes: 0 done; 1 a check failed, the device is not set up yet, or it was judged and is denied;
+2 usage or settings; 3 TPM, its keys or a source on this machine, or output that cannot be written;
+4 verifier or broker not reached or not trusted; 5 refused by the verifier; 6 state directory.
+Errors are one line on standard error: ``device-agent: <code>: <reason>``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,12 +32,11 @@ from device_agent.errors import (
 from device_agent.factory_commands import add_factory
 from device_agent.printing import say, table
 from device_agent.settings import Settings, load_settings, show_settings
+from device_agent.status_command import show_status
 
 if TYPE_CHECKING:
-    from device_agent.lifecycle import Verdict
     from device_agent.main import Parts
     from device_agent.ports import EvidenceReply
-    from device_agent.state.files import SavedState
 
 OK: Final = 0
 DENIED: Final = 1
@@ -58,6 +56,10 @@ _KINDS: Final[tuple[tuple[type[DeviceAgentError], int], ...]] = (
     (DeviceAgentError, TPM),
 )
 
+_OUTPUT_FAULTS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a file that output is sent to can fail with; files of ours are told where they are written.
+"""
+
 # The adapters behind each command are imported inside it: ``--help``, ``status`` and ``settings``
 # must not pay for the TPM stack, TLS and cryptography.
 # ruff: noqa: PLC0415
@@ -65,11 +67,25 @@ _KINDS: Final[tuple[tuple[type[DeviceAgentError], int], ...]] = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
     try:
-        settings = load_settings(options.config, os.environ)
-        code: int = options.command(settings, options)
-        print(end="", flush=True)
+        return _run_command(arguments)
+    except BrokenPipeError:
+        # The reader of our output went away; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except OSError as error:
+        if error.errno not in _OUTPUT_FAULTS:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"device-agent: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return TPM
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
+    """Run one command and write out all that it printed, while a fault can still be told."""
+    try:
+        options = _parser().parse_args(arguments)
+        code: int = options.command(load_settings(options.config, os.environ), options)
     except DeviceAgentError as error:
         print(f"device-agent: {error.code}: {error.reason}", file=sys.stderr)
         return exit_code(error)
@@ -80,18 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return USAGE
-    except BrokenPipeError:
-        # The reader of our output went away; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"device-agent: the output cannot be written: {error.strerror}", file=sys.stderr)
-        return TPM
     except KeyboardInterrupt:
         return 130
+    finally:
+        print(end="", flush=True)
     return code
 
 
@@ -113,8 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, what, command in (
         ("run", "run the daemon (systemd does this)", _run),
         ("enrol", "enrol this device now", _enrol),
+        ("rotate", "exchange the LDevID key for a new one now", _rotate),
         ("attest", "attest once now and say the verdict", _attest),
-        ("status", "show what the daemon last wrote", _status),
+        ("status", "show what the daemon last wrote", show_status),
         ("measure", "show the AI agent's files as they would be measured now", _measure),
         ("check", "examine every prerequisite: verdict, reason, mend", _check),
         ("settings", "show the effective settings and where each comes from", _settings),
@@ -141,7 +150,8 @@ def _run(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _enrol(settings: Settings, options: argparse.Namespace) -> int:
-    from device_agent.main import assemble, enrol_now, open_tpm
+    from device_agent.main import assemble, open_tpm
+    from device_agent.once import enrol_now
 
     credential = enrol_now(assemble(settings, open_tpm(settings)))
     until = credential.not_after.isoformat()
@@ -153,8 +163,38 @@ def _enrol(settings: Settings, options: argparse.Namespace) -> int:
     return OK
 
 
+def _rotate(settings: Settings, options: argparse.Namespace) -> int:
+    from device_agent.lifecycle import iso
+    from device_agent.main import assemble, open_tpm
+    from device_agent.once import rotate_now
+
+    done = rotate_now(assemble(settings, open_tpm(settings)))
+    after, reply = done.after, done.reply
+    verdict = f"{reply.status}, {'allowed' if reply.allowed else 'denied'}"
+    lines = [
+        f"exchanged the LDevID key of {after.device_id}: slot {done.before.slot} -> {after.slot}",
+        f"certificate until {iso(after.not_after)}; attested with it: {verdict}",
+        f"the old key is not evicted yet: {done.left_over}"
+        if done.left_over
+        else "old key evicted",
+    ]
+    said = {
+        "device_id": after.device_id,
+        "slot": after.slot,
+        "previous_slot": done.before.slot,
+        "not_after": after.not_after.isoformat(),
+        "status": reply.status,
+        "allow": reply.allowed,
+        "evicted": not done.left_over,
+        "left_over": done.left_over or None,
+    }
+    say(options, said, "\n".join(lines))
+    return OK
+
+
 def _attest(settings: Settings, options: argparse.Namespace) -> int:
-    from device_agent.main import assemble, attest_now, open_tpm
+    from device_agent.main import assemble, open_tpm
+    from device_agent.once import attest_now
 
     reply = attest_now(assemble(settings, open_tpm(settings)))
     words = [f"{reply.status}: {'allowed' if reply.allowed else 'denied'}", *reply.reasons]
@@ -171,55 +211,10 @@ def _reply_document(reply: EvidenceReply) -> dict[str, object]:
     }
 
 
-def _status(settings: Settings, options: argparse.Namespace) -> int:
-    from device_agent.state.files import StateFile
-
-    store = StateFile(Path(settings.state.directory))
-    saved = store.load()
-    if saved is None:
-        say(options, {"phase": None}, f"no state in {store.path}: the daemon has not run yet")
-        return OK
-    document = _status_document(saved)
-    verdict = saved.verdict
-    lines = [
-        ("phase", saved.phase),
-        ("device", saved.credential.device_id if saved.credential else "not enrolled"),
-        ("certificate until", _time(saved.credential.not_after if saved.credential else None)),
-        ("verdict", _verdict_words(verdict)),
-        *(("reason", reason) for reason in (verdict.reasons if verdict else ())),
-        ("judged at", _time(verdict.at if verdict else None)),
-        ("fault", f"{saved.fault.code}: {saved.fault.reason}" if saved.fault else "none"),
-        ("written at", _time(saved.saved_at)),
-    ]
-    say(options, document, table(lines))
-    return OK
-
-
-def _status_document(saved: SavedState) -> dict[str, object]:
-    credential, verdict, fault = saved.credential, saved.verdict, saved.fault
-    return {
-        "phase": saved.phase,
-        "device_id": credential.device_id if credential else None,
-        "not_after": _time(credential.not_after) if credential else None,
-        "verdict": None
-        if verdict is None
-        else {
-            "status": verdict.status,
-            "allow": verdict.allowed,
-            "reasons": list(verdict.reasons),
-            "result": verdict.result,
-            "at": verdict.at.isoformat(),
-        },
-        "fault": None
-        if fault is None
-        else {"code": str(fault.code), "reason": fault.reason, "at": fault.at.isoformat()},
-        "saved_at": saved.saved_at.isoformat(),
-    }
-
-
 def _check(settings: Settings, options: argparse.Namespace) -> int:
-    from device_agent.doctor import Grade
-    from device_agent.main import assemble, examine_now, open_tpm
+    from device_agent.checks import Grade
+    from device_agent.main import assemble, open_tpm
+    from device_agent.once import examine_now
 
     parts: Parts = assemble(settings, open_tpm(settings))
     checks = examine_now(parts)
@@ -234,7 +229,7 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
 
 def _measure(settings: Settings, options: argparse.Namespace) -> int:
     from attestation.logs.cel import shown_path
-    from device_agent.main import wall_clock
+    from device_agent.clock import wall_clock
     from device_agent.measure.build import survey_agent
     from device_agent.measure.plan import difference_words
 
@@ -291,13 +286,3 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return json.dumps(value)
-
-
-def _time(moment: datetime | None) -> str:
-    return "-" if moment is None else moment.isoformat(timespec="seconds")
-
-
-def _verdict_words(verdict: Verdict | None) -> str:
-    if verdict is None:
-        return "none yet"
-    return f"{verdict.status}, {'allowed' if verdict.allowed else 'denied'}"

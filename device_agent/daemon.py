@@ -14,16 +14,19 @@ No clock, no I/O, no randomness: the moment, with its jitter number, is an argum
 In every state but the very first exactly one *driver* is under way (``Pending``): a request
 whose outcome will come back as an event, or a timer. An event that does not belong to the driver
 under way is stale and changes nothing; so the machine is never stuck and never forks.
+
+What replaces the LDevID, its certificate or its key, is in :mod:`device_agent.succession`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Final
 
 from attestation.refusals import RefusalCode
+from device_agent import succession
 from device_agent.lifecycle import (
+    Action,
     AskChallenge,
     Challenged,
     Credential,
@@ -40,10 +43,13 @@ from device_agent.lifecycle import (
     Phase,
     ReportFault,
     ReportVerdict,
+    Retired,
+    RetireKey,
     Save,
     SendEvidence,
     Started,
     State,
+    TendAgents,
     TimerFired,
     Transition,
     UseCredential,
@@ -69,6 +75,7 @@ CREDENTIAL_FAULTS: Final = frozenset(
         RefusalCode.CERTIFICATE_EXPIRED,
         RefusalCode.CERTIFICATE_KEY_MISMATCH,
         RefusalCode.CERTIFICATE_MALFORMED,
+        RefusalCode.CERTIFICATE_REVOKED,
         RefusalCode.CERTIFICATE_UNTRUSTED,
         RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
         RefusalCode.CLIENT_CERTIFICATE_WRONG,
@@ -114,47 +121,79 @@ def step(state: State, event: Event, moment: Moment, pacing: Pacing) -> Transiti
         case TimerFired() if state.pending is Pending.TIMER:
             following = _timer(state, moment, pacing)
         case Enrolled() if state.pending is Pending.ENROLMENT:
-            following = _enrolled(state, event.reply, moment)
+            following = _enrolled(state, event.reply, moment, pacing)
         case Challenged() if state.pending is Pending.CHALLENGE:
             following = _send(state, _hold(event.reply, moment))
         case Judged() if state.pending is Pending.EVIDENCE:
             following = _judged(state, event.reply, moment, pacing)
         case Failed() if state.pending not in (Pending.NOTHING, Pending.TIMER):
             following = _failed(state, event, moment, pacing)
+        case Retired() if state.retiring is event.slot:
+            following = Transition(state=replace(state, retiring=None), actions=(Save(),))
         case _:
             pass
     return following or Transition(state=state)
 
 
 def _started(state: State, moment: Moment, pacing: Pacing) -> Transition:
-    credential = state.credential
+    credential = state.spoken
     if credential is None:
-        return _enrol(state)
-    if credential.not_after <= moment.at:
-        return _enrol(replace(state, credential=None))
-    opened = replace(state, renew_at=credential.renew_from(pacing.renew_before))
-    following = _attest(opened, moment)
-    return replace(following, actions=(UseCredential(credential=credential), *following.actions))
+        return _first(_retire(state), _enrol(state))
+    opening = (*_retire(state), UseCredential(credential=credential))
+    planned = state.renew_at or credential.renew_from(pacing.renewal, moment.jitter)
+    return _first(opening, _go_on(replace(state, renew_at=planned), credential, moment, pacing))
 
 
 def _timer(state: State, moment: Moment, pacing: Pacing) -> Transition:
     phase = state.resume if state.phase is Phase.BACKING_OFF else state.phase
-    credential = state.credential
+    credential = state.spoken
     if phase is not Phase.ATTESTING or credential is None:
         return _enrol(state)
-    if credential.not_after <= moment.at:
-        following = _enrol(replace(state, credential=None))
-        return replace(following, actions=(UseCredential(credential=None), *following.actions))
-    if moment.at >= (state.renew_at or credential.renew_from(pacing.renew_before)):
+    return _go_on(state, credential, moment, pacing)
+
+
+def _go_on(state: State, credential: Credential, moment: Moment, pacing: Pacing) -> Transition:
+    """Do what is due for a device that holds a certificate."""
+    state = succession.settled(state, moment, pacing.renewal)
+    credential = state.spoken or credential
+    if credential.is_over(moment.at):
+        fault = succession.ended(credential, moment)
+        bare = replace(state, credential=None, candidate=None, fault=fault)
+        report = (ReportFault(fault=fault), UseCredential(credential=None))
+        return _first(report, _enrol(bare))
+    if error := credential.clock_error(moment.at, pacing.renewal.skew):
+        return _wait_for_clock(state, error, moment, pacing)
+    if succession.rotation_due(state, moment, pacing.renewal):
+        return _enrol(replace(state, rotating=True))
+    if succession.renewal_due(state, moment, pacing.renewal):
         return _enrol(state)
     return _attest(state, moment)
+
+
+def _wait_for_clock(state: State, error: str, moment: Moment, pacing: Pacing) -> Transition:
+    """Let the certificate rest until our clock is mended; nobody is asked for another."""
+    event = Failed(code=RefusalCode.CLOCK_WRONG, reason=succession.clock_words(error))
+    fault = Fault(code=event.code, reason=event.reason, at=moment.at)
+    waiting = _back_off(replace(state, fault=fault), event, moment, pacing, resume=Phase.ATTESTING)
+    return _first((ReportFault(fault=fault),), waiting)
 
 
 def _enrol(state: State) -> Transition:
     following = replace(
         state, phase=Phase.ENROLLING, pending=Pending.ENROLMENT, resume=None, challenge=None
     )
-    return Transition(state=following, actions=(Enrol(),))
+    if state.rotating and state.credential is not None:
+        enrol = Enrol(slot=state.credential.slot.other_slot, fresh=True)
+        return Transition(state=following, actions=(enrol,))
+    return Transition(state=replace(following, rotating=False), actions=(Enrol(slot=state.slot),))
+
+
+def _first(actions: tuple[Action, ...], following: Transition) -> Transition:
+    return replace(following, actions=(*actions, *following.actions))
+
+
+def _retire(state: State) -> tuple[Action, ...]:
+    return () if state.retiring is None else (RetireKey(slot=state.retiring),)
 
 
 def _attest(state: State, moment: Moment) -> Transition:
@@ -181,28 +220,15 @@ def _hold(reply: ChallengeReply, moment: Moment) -> HeldChallenge:
     return HeldChallenge(reply=reply, until_s=moment.elapsed_s + lives_s)
 
 
-def _enrolled(state: State, reply: EnrolmentReply, moment: Moment) -> Transition:
-    credential = Credential(
-        device_id=reply.device_id,
-        certificate_chain_pem=reply.certificate_chain_pem,
-        obtained_at=moment.at,
-        not_after=reply.not_after,
-    )
+def _enrolled(state: State, reply: EnrolmentReply, moment: Moment, pacing: Pacing) -> Transition:
+    taken = succession.take(state, reply, moment, pacing.renewal)
     # ``reenrolled`` stays until evidence is judged: a verifier that enrols us and then does not
     # know us must not be asked in a tight circle.
-    fresh = replace(
-        state,
-        credential=credential,
-        renew_at=None,
-        fault=None,
-        log_known=False,
-        ima_next=reply.ima_next,
-        challenge=None,
-    )
-    following = _attest(fresh, moment)
-    return replace(
-        following, actions=(UseCredential(credential=credential), Save(), *following.actions)
-    )
+    fresh = replace(taken, fault=None, log_known=False, ima_next=reply.ima_next, challenge=None)
+    credential = fresh.spoken
+    error = credential.clock_error(moment.at, pacing.renewal.skew) if credential else ""
+    following = _wait_for_clock(fresh, error, moment, pacing) if error else _attest(fresh, moment)
+    return _first((UseCredential(credential=credential), Save()), following)
 
 
 def _judged(state: State, reply: EvidenceReply, moment: Moment, pacing: Pacing) -> Transition:
@@ -216,7 +242,7 @@ def _judged(state: State, reply: EvidenceReply, moment: Moment, pacing: Pacing) 
     )
     seconds = min(max(reply.attest_in_s, pacing.interval_min_s), pacing.interval_max_s)
     following = replace(
-        state,
+        succession.proven(state, moment, pacing.renewal),
         pending=Pending.TIMER,
         failures=0,
         fault=None,
@@ -229,7 +255,13 @@ def _judged(state: State, reply: EvidenceReply, moment: Moment, pacing: Pacing) 
     )
     return Transition(
         state=following,
-        actions=(ReportVerdict(verdict=verdict), Save(), Wait(seconds=seconds)),
+        actions=(
+            ReportVerdict(verdict=verdict),
+            Save(),
+            *_retire(following),
+            TendAgents(),
+            Wait(seconds=seconds),
+        ),
     )
 
 
@@ -244,10 +276,12 @@ def _failed(state: State, event: Failed, moment: Moment, pacing: Pacing) -> Tran
 
 
 def _enrolment_failed(state: State, event: Failed, moment: Moment, pacing: Pacing) -> Transition:
-    if state.credential is not None and state.credential.not_after > moment.at:
+    credential = state.spoken
+    if credential is not None and not credential.is_over(moment.at):
         # A renewal failed while the old certificate lives: go on with that, try again later.
-        later = moment.at + timedelta(seconds=_pause_s(state, event, moment, pacing))
-        return _attest(replace(state, renew_at=later, failures=state.failures + 1), moment)
+        pause_s = _pause_s(state, event, moment, pacing, attempt=state.renew_failures)
+        return _attest(succession.postponed(state, pause_s, moment), moment)
+    state = replace(state, rotating=False)
     if event.code == RefusalCode.TPM_KEY_MISSING:
         # Nothing to enrol with: the manufacturer's keys are missing; a person must act.
         seconds = _long_s(moment, pacing)
@@ -265,6 +299,11 @@ def _attestation_failed(state: State, event: Failed, moment: Moment, pacing: Pac
         return _attest(replace(state, ima_next=0), moment)
     if event.code in NONCE_FAULTS and not state.rechallenged:
         return _attest(replace(state, rechallenged=True), moment)
+    if event.code in CREDENTIAL_FAULTS and state.candidate is not None:
+        pause_s = _long_s(moment, pacing)
+        back = succession.given_up(state, pause_s, moment)
+        actions = (UseCredential(credential=back.credential), Save(), *_retire(back))
+        return _first(actions, _attest(back, moment))
     if event.code in CREDENTIAL_FAULTS:
         bare = replace(state, credential=None, renew_at=None, log_known=False, ima_next=0)
         if state.reenrolled:
@@ -287,16 +326,16 @@ def _back_off(
         failures=state.failures + 1,
         rechallenged=False,
     )
-    seconds = _pause_s(state, event, moment, pacing)
+    seconds = _pause_s(state, event, moment, pacing, attempt=state.failures)
     return Transition(state=following, actions=(Save(), Wait(seconds=seconds)))
 
 
-def _pause_s(state: State, event: Failed, moment: Moment, pacing: Pacing) -> float:
+def _pause_s(state: State, event: Failed, moment: Moment, pacing: Pacing, *, attempt: int) -> float:
     """Return how long to wait: long where only a person can mend it, else the back-off."""
     asks_person = event.refused and not _mends_itself(event.code, state)
     if asks_person or event.code == RefusalCode.TPM_LOCKED_OUT:
         return _long_s(moment, pacing)
-    seconds = pacing.backoff.delay_s(state.failures, moment.jitter)
+    seconds = pacing.backoff.delay_s(attempt, moment.jitter)
     if event.retry_after_s is None:
         return seconds
     return max(seconds, min(event.retry_after_s, pacing.refused_s))

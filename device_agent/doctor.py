@@ -9,56 +9,25 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
-
-from cryptography import x509
 
 from attestation.errors import AttestationError
 from attestation.logs.ima.aggregate import BOOT_AGGREGATE
 from attestation.logs.ima.framing import ImaEntry, walk
 from attestation.logs.ima.template import read_template, show
-from attestation.tpm.public import parse_public
+from device_agent.checks import Check, Grade, check_clock, check_enrolment, check_keys, failure
 from device_agent.collector import Sources
 from device_agent.errors import DeviceAgentError, VerifierRefused
-from device_agent.lifecycle import Credential
 from device_agent.measure.build import survey_agent
 from device_agent.measure.plan import difference_words
 from device_agent.ports import KeyRole, Tpm, TpmStatus
 from device_agent.settings import MqttSettings, Settings
+from device_agent.state.files import SavedState
 from device_agent.transport.client import server_context
 
-_SKEW_WARN: Final = timedelta(seconds=30)
-_SKEW_FAIL: Final = timedelta(minutes=5)
-_EXPIRY_WARN: Final = timedelta(days=7)
 _PROBE_NAME: Final = ".probe"
-
-
-class Grade(StrEnum):
-    """How one check ended."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One prerequisite.
-
-    Attributes:
-        name: What was looked at.
-        grade: ``ok``, ``warn`` (works, but look) or ``fail``.
-        reason: What was seen.
-        mend: What to do; empty when nothing need be done.
-    """
-
-    name: str
-    grade: Grade
-    reason: str
-    mend: str = ""
 
 
 class Prober(Protocol):
@@ -77,7 +46,7 @@ class Patient:
         settings: The effective settings.
         sources: TPM, firmware log and host facts.
         verifier: The verifier.
-        credential: The LDevID certificate of the state file, if any.
+        saved: What the state file holds; None without one that can be read.
         tls_self_test: Raises if TLS with a TPM key cannot work here.
         now: The wall clock.
     """
@@ -85,34 +54,30 @@ class Patient:
     settings: Settings
     sources: Sources
     verifier: Prober
-    credential: Credential | None
+    saved: SavedState | None
     tls_self_test: Callable[[], object]
     now: Callable[[], datetime]
 
 
 def examine(patient: Patient) -> tuple[Check, ...]:
     """Make every check, in the order in which one would mend them."""
-    checks = list(_tpm(patient.sources.tpm))
+    checks = list(_tpm(patient.sources.tpm, patient.saved))
     checks.append(_firmware_log(patient))
     checks.append(_ima_list(patient))
     checks.extend(_agent(patient))
     checks.append(_state_directory(Path(patient.settings.state.directory)))
     checks.append(_tls_seam(patient.tls_self_test))
     checks.extend(_verifier(patient))
-    checks.append(_enrolled(patient))
+    checks.append(check_enrolment(patient.saved, patient.now()))
     checks.append(_broker(patient.settings.mqtt))
     return tuple(checks)
 
 
-def _failed(name: str, error: DeviceAgentError, mend: str) -> Check:
-    return Check(name=name, grade=Grade.FAIL, reason=f"{error.code}: {error.reason}", mend=mend)
-
-
-def _tpm(tpm: Tpm) -> Iterator[Check]:
+def _tpm(tpm: Tpm, saved: SavedState | None) -> Iterator[Check]:
     try:
         status = tpm.status()
     except DeviceAgentError as error:
-        yield _failed("tpm", error, "check tpm.tcti, the device node and group tss")
+        yield failure("tpm", error, "check tpm.tcti, the device node and group tss")
         return
     yield Check(
         name="tpm",
@@ -121,11 +86,7 @@ def _tpm(tpm: Tpm) -> Iterator[Check]:
     )
     yield _lockout(status)
     yield _banks(status)
-    for role in KeyRole:
-        try:
-            yield from _key(tpm, role)
-        except DeviceAgentError as error:
-            yield _failed(f"key {role}", error, "see the reason")
+    yield from check_keys(tpm, saved)
 
 
 def _lockout(status: TpmStatus) -> Check:
@@ -153,43 +114,11 @@ def _banks(status: TpmStatus) -> Check:
     )
 
 
-def _key(tpm: Tpm, role: KeyRole) -> Iterator[Check]:
-    if not tpm.has_key(role):
-        late = role is KeyRole.LDEVID
-        yield Check(
-            name=f"key {role}",
-            grade=Grade.WARN if late else Grade.FAIL,
-            reason="not in the TPM",
-            mend="enrolment makes it" if late else f"device-agent factory, or tpm.{role}_handle",
-        )
-        return
-    yield Check(name=f"key {role}", grade=Grade.OK, reason="in the TPM")
-    if role is not KeyRole.LDEVID:
-        yield _manufacturer_certificate(tpm, role)
-
-
-def _manufacturer_certificate(tpm: Tpm, role: KeyRole) -> Check:
-    name, mend = f"certificate {role}", "device-agent factory install"
-    der = tpm.certificate(role)
-    if der is None:
-        return Check(name=name, grade=Grade.FAIL, reason="not in NV", mend=mend)
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-        same = parse_public(tpm.public_area(role)).key == certificate.public_key()
-    except (ValueError, AttestationError) as error:
-        return Check(name=name, grade=Grade.FAIL, reason=f"cannot be read: {error}", mend=mend)
-    if not same:
-        reason = "is for another key than the one in this TPM"
-        return Check(name=name, grade=Grade.FAIL, reason=reason, mend=mend)
-    subject = certificate.subject.rfc4514_string()
-    return Check(name=name, grade=Grade.OK, reason=f"{subject}, for this TPM's key")
-
-
 def _firmware_log(patient: Patient) -> Check:
     try:
         log = patient.sources.firmware_log.read()
     except DeviceAgentError as error:
-        return _failed("firmware log", error, "see docs/install.md on the right to read it")
+        return failure("firmware log", error, "see docs/install.md on the right to read it")
     if log is None:
         return Check(
             name="firmware log",
@@ -212,7 +141,7 @@ def _ima_list(patient: Patient) -> Check:
         entries = tuple(walk(part.content)) if part is not None else ()
         why, mend = _doubt(entries)
     except DeviceAgentError as error:
-        return _failed(name, error, "see docs/install.md on the right to read it")
+        return failure(name, error, "see docs/install.md on the right to read it")
     except AttestationError as error:
         reason = f"cannot be read: {error.describe()}; the verifier would refuse it"
         mend = "use a template that is known (docs/runtime-policy.md), or empty evidence.ima_list"
@@ -266,7 +195,7 @@ def _agent(patient: Patient) -> Iterator[Check]:
     try:
         survey = survey_agent(agent, patient.now)
     except DeviceAgentError as error:
-        yield _failed("agent", error, "correct [agent], or give the daemon's user the right to it")
+        yield failure("agent", error, "correct [agent], or give the daemon's user the right to it")
         return
     difference = survey.difference
     if survey.listing is None or difference is None:
@@ -303,7 +232,7 @@ def _tls_seam(self_test: Callable[[], object]) -> Check:
     try:
         self_test()
     except DeviceAgentError as error:
-        return _failed("tls seam", error, "use a Python whose ssl links the system's libcrypto 3")
+        return failure("tls seam", error, "use a Python whose ssl links the system's libcrypto 3")
     return Check(name="tls seam", grade=Grade.OK, reason="a TPM key can sign TLS here")
 
 
@@ -316,48 +245,11 @@ def _verifier(patient: Patient) -> Iterator[Check]:
         yield Check(name="verifier", grade=Grade.OK, reason="reachable and trusted")
         return
     except DeviceAgentError as error:
-        yield _failed("verifier", error, "check verifier.url, verifier.ca_file and the network")
+        yield failure("verifier", error, "check verifier.url, verifier.ca_file and the network")
         return
     yield Check(name="verifier", grade=Grade.OK, reason=f"reachable and trusted ({tls})")
     if theirs is not None:
-        yield _clock(before, theirs)
-
-
-def _clock(ours: datetime, theirs: datetime) -> Check:
-    skew = abs(ours - theirs)
-    grade = Grade.OK
-    if skew > _SKEW_WARN:
-        grade = Grade.FAIL if skew > _SKEW_FAIL else Grade.WARN
-    return Check(
-        name="clock",
-        grade=grade,
-        reason=f"{skew.total_seconds():.0f} s from the verifier's",
-        mend="" if grade is Grade.OK else "let NTP set the clock; certificates depend on it",
-    )
-
-
-def _enrolled(patient: Patient) -> Check:
-    credential = patient.credential
-    if credential is None:
-        return Check(
-            name="enrolment",
-            grade=Grade.WARN,
-            reason="not enrolled",
-            mend="start the daemon, or device-agent enrol",
-        )
-    left = credential.not_after - patient.now()
-    words = f"{credential.device_id}, certificate until {credential.not_after.isoformat()}"
-    if left <= timedelta(0):
-        return Check(
-            name="enrolment", grade=Grade.FAIL, reason=f"{words}: over", mend="device-agent enrol"
-        )
-    soon = left < min(_EXPIRY_WARN, (credential.not_after - credential.obtained_at) / 4)
-    return Check(
-        name="enrolment",
-        grade=Grade.WARN if soon else Grade.OK,
-        reason=words,
-        mend="the daemon should have renewed it; is it running?" if soon else "",
-    )
+        yield check_clock(before, theirs)
 
 
 def _broker(mqtt: MqttSettings) -> Check:
@@ -372,7 +264,7 @@ def _broker(mqtt: MqttSettings) -> Check:
         ):
             reason = f"{place} reachable and trusted ({tls.version()})"
     except DeviceAgentError as error:
-        return _failed("mqtt", error, "correct mqtt.ca_file")
+        return failure("mqtt", error, "correct mqtt.ca_file")
     except OSError as error:
         return Check(
             name="mqtt",

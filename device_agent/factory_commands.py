@@ -87,7 +87,7 @@ def _advance(tpm: FactoryTpm, options: argparse.Namespace, request: Path) -> tup
     from the line, ``.answer`` to it.
     """
     from device_agent import factory
-    from device_agent.main import entropy
+    from device_agent.clock import entropy
 
     known = _read(request) if request.exists() else b""
     if not factory.is_own_request(tpm, known, model=options.model, serial=options.serial):
@@ -115,7 +115,8 @@ def _advance(tpm: FactoryTpm, options: argparse.Namespace, request: Path) -> tup
 
 def _request(settings: Settings, options: argparse.Namespace) -> int:
     from device_agent import factory
-    from device_agent.main import entropy, open_tpm
+    from device_agent.clock import entropy
+    from device_agent.main import open_tpm
 
     request = factory.make_request(
         open_tpm(settings), model=options.model, serial=options.serial, entropy=entropy()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol
 
-from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply
+from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply, KeyRole
 
 
 class Phase(StrEnum):
@@ -30,17 +30,87 @@ class Pending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """When a certificate is renewed and its key exchanged, from the settings.
+
+    Attributes:
+        share: Renew when so much of the certificate's life is over, 0..1.
+        spread: Spread of that moment over a fleet, as a share of the life.
+        rotate_after: Age at which the key itself is exchanged; None for never.
+        skew: How far the verifier's clock may be from ours.
+    """
+
+    share: float = 2 / 3
+    spread: float = 0.1
+    rotate_after: timedelta | None = None
+    skew: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """The LDevID certificate as enrolment gave it."""
+    """The LDevID certificate as enrolment gave it.
+
+    Attributes:
+        device_id: The id the verifier gave.
+        certificate_chain_pem: Leaf first.
+        obtained_at: When, by our clock.
+        not_after: When it ends.
+        not_before: When it begins; None if the state file of an older agent did not say.
+        slot: Where its key is.
+        key_since: Since when that key is used; None for ``obtained_at``.
+    """
 
     device_id: str
     certificate_chain_pem: str
     obtained_at: datetime
     not_after: datetime
+    not_before: datetime | None = None
+    slot: KeyRole = KeyRole.LDEVID
+    key_since: datetime | None = None
 
-    def renew_from(self, margin: timedelta) -> datetime:
-        """Return when to renew: ``margin`` before the end, or the last third of a short life."""
-        return self.not_after - min(margin, (self.not_after - self.obtained_at) / 3)
+    def renew_from(self, renewal: Renewal, jitter: float) -> datetime:
+        """Return when to renew; ``jitter`` in 0..1 places it within the spread."""
+        share = min(renewal.share + renewal.spread * jitter, 1.0)
+        return self.begins + self.life * share
+
+    @property
+    def begins(self) -> datetime:
+        """When its life began for us: we got it, or it began, whichever is later."""
+        return max(self.obtained_at, self.not_before or self.obtained_at)
+
+    @property
+    def life(self) -> timedelta:
+        """How long it lives, from :attr:`begins`; never negative."""
+        return max(self.not_after - self.begins, timedelta(0))
+
+    def rotate_from(self, renewal: Renewal) -> datetime | None:
+        """Return when the key is to be exchanged; None for never."""
+        if renewal.rotate_after is None:
+            return None
+        return (self.key_since or self.obtained_at) + renewal.rotate_after
+
+    def is_over(self, at: datetime) -> bool:
+        """Say whether it has ended by our clock.
+
+        One that was over the moment we got it tells that our clock is ahead
+        (:meth:`clock_error`); that one is over when its whole life has passed.
+        """
+        if self.not_before is None or self.obtained_at < self.not_after:
+            return self.not_after <= at
+        return self.obtained_at + (self.not_after - self.not_before) <= at
+
+    def clock_error(self, at: datetime, skew: timedelta) -> str:
+        """Say how our clock contradicts a certificate in force; empty if it does not."""
+        if self.not_before is not None and at + skew < self.not_before:
+            return f"behind: {iso(at)} here, and the certificate begins {iso(self.not_before)}"
+        if self.not_after <= at:
+            return f"ahead: {iso(at)} here, and a certificate just given ends {iso(self.not_after)}"
+        return ""
+
+
+def iso(moment: datetime) -> str:
+    """Return a moment for people, to the second (ISO 8601)."""
+    return moment.isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +151,15 @@ class State:
         resume: While backing off, the phase to go back to.
         failures: Failures in a row, for the back-off.
         credential: The LDevID certificate, while we believe in it.
+        candidate: A certificate for a new key in the other slot, not yet proven to work; while
+            there is one, we speak with it.
+        rotating: The enrolment under way is for a new key.
+        retiring: A slot whose key is to be evicted.
+        slot: Where the key to enrol is.
         renew_at: Not before this moment is a renewal tried (again).
+        rotate_at: Not before this moment is the key exchanged; None for its age alone.
+        renew_failures: Failed renewals and exchanges in a row, for their own back-off.
+        renewal_fault: Why the last of them failed; gone when one succeeds.
         challenge: The next challenge, if the verifier already gave it.
         log_known: Whether the verifier has our firmware log, so that a digest suffices.
         ima_next: The first IMA entry that the verifier does not have. Not kept in the state file:
@@ -99,7 +177,14 @@ class State:
     resume: Phase | None = None
     failures: int = 0
     credential: Credential | None = None
+    candidate: Credential | None = None
+    rotating: bool = False
+    retiring: KeyRole | None = None
+    slot: KeyRole = KeyRole.LDEVID
     renew_at: datetime | None = None
+    rotate_at: datetime | None = None
+    renew_failures: int = 0
+    renewal_fault: Fault | None = None
     challenge: HeldChallenge | None = None
     log_known: bool = False
     ima_next: int = 0
@@ -107,6 +192,11 @@ class State:
     reenrolled: bool = False
     verdict: Verdict | None = None
     fault: Fault | None = None
+
+    @property
+    def spoken(self) -> Credential | None:
+        """The certificate that we speak with."""
+        return self.candidate or self.credential
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,14 +231,14 @@ class Pacing:
         refused_s: Pause after a refusal that only a person can end.
         interval_min_s: Never attest more often.
         interval_max_s: Never wait longer for the next attestation.
-        renew_before: Renew the LDevID this long before its end.
+        renewal: When the LDevID is renewed and its key exchanged.
     """
 
     backoff: DelaySchedule
     refused_s: float
     interval_min_s: float
     interval_max_s: float
-    renew_before: timedelta
+    renewal: Renewal = field(default_factory=Renewal)
 
 
 # --- events ------------------------------------------------------------------------------------
@@ -201,13 +291,28 @@ class Failed:
     retry_after_s: float | None = None
 
 
-Event = Started | TimerFired | Enrolled | Challenged | Judged | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retired:
+    """A key that is no longer used is gone from the TPM."""
+
+    slot: KeyRole
+
+
+Event = Started | TimerFired | Enrolled | Challenged | Judged | Failed | Retired
 
 
 # --- actions -----------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrol:
-    """Ask for an enrolment challenge, build the request, send it. Driver."""
+    """Ask for an enrolment challenge, build the request, send it. Driver.
+
+    Attributes:
+        slot: Where the key to certify is; made if it is not there.
+        fresh: Evict what is there first, and make a new key.
+    """
+
+    slot: KeyRole = KeyRole.LDEVID
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +344,18 @@ class UseCredential:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetireKey:
+    """Evict a key that is no longer used; :class:`Retired` comes back if it is gone."""
+
+    slot: KeyRole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TendAgents:
+    """Renew the certificates of AI agents that are due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
     """Write the state file."""
 
@@ -258,7 +375,16 @@ class ReportVerdict:
 
 
 Action = (
-    Enrol | AskChallenge | SendEvidence | Wait | UseCredential | Save | ReportFault | ReportVerdict
+    Enrol
+    | AskChallenge
+    | SendEvidence
+    | Wait
+    | UseCredential
+    | RetireKey
+    | TendAgents
+    | Save
+    | ReportFault
+    | ReportVerdict
 )
 DRIVERS: Final = (Enrol, AskChallenge, SendEvidence, Wait)
 

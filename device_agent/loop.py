@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
 from device_agent import telemetry
-from device_agent.collector import Sources, collect
+from device_agent.collector import Sources
 from device_agent.daemon import step
-from device_agent.enrolment import build_enrolment
 from device_agent.errors import DeviceAgentError, StateCorrupt, StateUnwritable, VerifierRefused
 from device_agent.lifecycle import (
     Action,
@@ -33,24 +32,21 @@ from device_agent.lifecycle import (
     Pacing,
     ReportFault,
     ReportVerdict,
+    Retired,
+    RetireKey,
     Save,
     SendEvidence,
     Started,
     State,
+    TendAgents,
     TimerFired,
     UseCredential,
     Verdict,
     Wait,
 )
-from device_agent.ports import (
-    ChallengeReply,
-    EnrolmentReply,
-    EvidenceReply,
-    Notifier,
-    Publisher,
-    VerifierClient,
-)
+from device_agent.ports import Notifier, Publisher, VerifierClient
 from device_agent.state.files import SavedState, StateFile
+from device_agent.steps import attest_once, enrol_once
 from device_agent.telemetry import Log
 from device_agent.transport.client import VerifierAskedToWait
 
@@ -63,6 +59,18 @@ class Identity(Protocol):
 
     def use(self, credential: Credential | None) -> Publisher | None:
         """Speak with this certificate from now on; None to fall silent."""
+        ...
+
+
+class AgentsTended(Protocol):
+    """The AI agents below this device, as far as the daemon looks after them."""
+
+    def tend(self, at: datetime) -> None:
+        """Renew what is due.
+
+        Raises:
+            DeviceAgentError: If one cannot be renewed; the others were tried.
+        """
         ...
 
 
@@ -83,63 +91,6 @@ class Clock:
     pause: Callable[[float], bool]
 
 
-def enrol_once(
-    sources: Sources,
-    verifier: VerifierClient,
-    intermediates: Sequence[bytes],
-    pulse: Callable[[], None] = lambda: None,
-) -> EnrolmentReply:
-    """Enrol: challenge, request, answer.
-
-    Args:
-        sources: TPM, firmware log and host facts.
-        verifier: The verifier.
-        intermediates: DER certificates of the manufacturer between leaf and root.
-        pulse: Called between the parts, so that a watchdog sees progress.
-
-    Raises:
-        DeviceAgentError: If any part fails.
-    """
-    challenge = verifier.enrolment_challenge()
-    pulse()
-    message = build_enrolment(sources, challenge, intermediates=intermediates)
-    pulse()
-    return verifier.enrol(message)
-
-
-def attest_once(
-    sources: Sources,
-    verifier: VerifierClient,
-    challenge: ChallengeReply,
-    *,
-    whole_log: bool,
-    ima_from: int = 0,
-    pulse: Callable[[], None] = lambda: None,
-) -> EvidenceReply:
-    """Answer one challenge with evidence.
-
-    Args:
-        sources: TPM, logs and host facts.
-        verifier: The verifier.
-        challenge: What to answer.
-        whole_log: Send the firmware log itself, not its digest.
-        ima_from: The first IMA entry that the verifier does not have.
-        pulse: Called between the parts, so that a watchdog sees progress.
-
-    Raises:
-        DeviceAgentError: If any part fails.
-    """
-    evidence = collect(
-        sources,
-        nonce=challenge.nonce,
-        selections=challenge.selections,
-        whole_log=whole_log,
-        ima_from=ima_from,
-    )
-    pulse()
-    return verifier.submit(evidence)
-
-
 class DaemonLoop:
     """Runs the daemon until it is told to stop.
 
@@ -154,6 +105,7 @@ class DaemonLoop:
         log: The daemon's log.
         intermediates: The manufacturer's intermediate certificates, DER.
         watchdog_s: How often systemd wants to hear from us; None for never.
+        agents: The AI agents to look after; None for none.
     """
 
     def __init__(
@@ -169,6 +121,7 @@ class DaemonLoop:
         log: Log,
         intermediates: Sequence[bytes] = (),
         watchdog_s: float | None = None,
+        agents: AgentsTended | None = None,
     ) -> None:
         self._sources = sources
         self._verifier = verifier
@@ -179,6 +132,7 @@ class DaemonLoop:
         self._pacing = pacing
         self._log = log
         self._intermediates = tuple(intermediates)
+        self._agents = agents
         self._slice_s = min(_LONGEST_SLICE_S, watchdog_s or _LONGEST_SLICE_S)
         self._publisher: Publisher | None = None
         self._unopened: Credential | None = None
@@ -223,6 +177,10 @@ class DaemonLoop:
                 return self._wait(action.seconds)
             case UseCredential():
                 self._use(action.credential)
+            case RetireKey():
+                return self._retire(action)
+            case TendAgents():
+                self._tend_agents()
             case Save():
                 self._save()
             case ReportVerdict():
@@ -236,7 +194,12 @@ class DaemonLoop:
             match action:
                 case Enrol():
                     reply = enrol_once(
-                        self._sources, self._verifier, self._intermediates, self._notifier.watchdog
+                        self._sources,
+                        self._verifier,
+                        self._intermediates,
+                        self._notifier.watchdog,
+                        slot=action.slot,
+                        fresh=action.fresh,
                     )
                     self._log.info(
                         telemetry.DEVICE_ENROLLED,
@@ -259,6 +222,24 @@ class DaemonLoop:
                     )
         except DeviceAgentError as error:
             return failed(error)
+
+    def _retire(self, action: RetireKey) -> Event | None:
+        """Evict a key; if that fails, the next judgement tries again."""
+        try:
+            self._sources.tpm.evict_ldevid(action.slot)
+        except DeviceAgentError as error:
+            self._log.warning(telemetry.FAULT_OCCURRED, code=str(error.code), reason=error.reason)
+            return None
+        self._log.info(telemetry.KEY_RETIRED, slot=action.slot.value)
+        return Retired(slot=action.slot)
+
+    def _tend_agents(self) -> None:
+        if self._agents is None:
+            return
+        try:
+            self._agents.tend(self._clock.wall())
+        except DeviceAgentError as error:
+            self._log.warning(telemetry.FAULT_OCCURRED, code=str(error.code), reason=error.reason)
 
     def _wait(self, seconds: float) -> Event | None:
         until = self._clock.elapsed_s() + seconds
@@ -342,20 +323,11 @@ class DaemonLoop:
             saved = None
         if saved is not None:
             self._seq = saved.seq + 1
-            self._state = replace(
-                self._state, credential=saved.credential, verdict=saved.verdict, fault=saved.fault
-            )
+            self._state = saved.resumed()
 
     def _save(self) -> None:
         """Write the state file; a full disk is reported once and does not stop us."""
-        saved = SavedState(
-            phase=self._state.phase.value,
-            saved_at=self._clock.wall(),
-            seq=self._seq,
-            credential=self._state.credential,
-            verdict=self._state.verdict,
-            fault=self._state.fault,
-        )
+        saved = SavedState.of(self._state, self._clock.wall(), self._seq)
         try:
             self._store.save(saved)
         except StateUnwritable as error:

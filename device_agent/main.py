@@ -1,4 +1,4 @@
-"""Composition root: settings in, wired daemon out. Owns the clocks, the dice and the signals.
+"""Composition root: settings in, wired daemon out. Owns the signals.
 
 The only file that constructs adapters; every command of ``device_agent.cli`` gets its parts here.
 """
@@ -6,15 +6,12 @@ The only file that constructs adapters; every command of ``device_agent.cli`` ge
 from __future__ import annotations
 
 import os
-import random
-import secrets
 import select
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,20 +20,20 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.tpm.templates import KeyTemplate
 from device_agent import telemetry
+from device_agent.clock import elapsed_s, jitter, wall_clock
 from device_agent.collector import Sources
-from device_agent.doctor import Check, Patient, examine
-from device_agent.errors import SettingsInvalid, StateCorrupt, StateUnwritable
-from device_agent.lifecycle import Credential, Pacing, Verdict
-from device_agent.loop import Clock, DaemonLoop, Identity, attest_once, enrol_once
+from device_agent.errors import SettingsInvalid, StateUnwritable
+from device_agent.lifecycle import Credential, Pacing, Renewal
+from device_agent.loop import Clock, DaemonLoop, Identity
 from device_agent.measure.build import measure_first, measured_agent
 from device_agent.measure.register import UNWATCHED, Watch
 from device_agent.notify import SystemdNotifier, watchdog_interval_s
-from device_agent.ports import EvidenceReply, KeyRole, Publisher, Tpm
+from device_agent.ports import KeyRole, Publisher, Tpm
 from device_agent.settings import Settings, require_verifier
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
 from device_agent.sources.ima_list import ImaListFile
-from device_agent.state.files import SavedState, StateFile, StateHeld
+from device_agent.state.files import StateFile, StateHeld
 from device_agent.transport.backoff import Backoff
 from device_agent.transport.client import HttpsVerifier, server_context
 from device_agent.transport.identities import TlsIdentities
@@ -48,16 +45,6 @@ if TYPE_CHECKING:
 VERSION: Final = "0.1.0"
 """This package's version (a test holds it to pyproject.toml: reading it from the installed
 metadata would cost the daemon three megabytes)."""
-
-
-def wall_clock() -> datetime:
-    """Return the moment (UTC)."""
-    return datetime.now(UTC)
-
-
-def elapsed_s() -> float:
-    """Return seconds on the clock that never goes back and counts sleep (CLOCK_BOOTTIME)."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class StopSignal:
@@ -158,6 +145,7 @@ class Parts:
     identities: TlsIdentities
     store: StateFile
     intermediates: tuple[bytes, ...]
+    tls_self_test: Callable[[], object]
 
 
 def open_tpm(settings: Settings) -> EsapiTpm:
@@ -176,6 +164,7 @@ def open_tpm(settings: Settings) -> EsapiTpm:
         idevid_handle=given.idevid_handle,
         iak_handle=given.iak_handle,
         ldevid_handle=given.ldevid_handle,
+        ldevid_2_handle=given.ldevid_2_handle,
         idevid_certificate_nv=given.idevid_certificate_nv,
         iak_certificate_nv=given.iak_certificate_nv,
     )
@@ -207,7 +196,11 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
     Raises:
         SettingsInvalid: If the settings name no verifier, or a file that cannot be used.
     """
-    from device_agent.tpm.tls import signing_failure, use_tpm_key  # noqa: PLC0415 - libssl only when needed
+    from device_agent.tpm.tls import (  # noqa: PLC0415 - libssl only when needed
+        self_test,
+        signing_failure,
+        use_tpm_key,
+    )
 
     require_verifier(settings)
     server_context(settings.verifier.ca_file, "verifier.ca_file")
@@ -238,6 +231,7 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
         identities=identities,
         store=StateFile(Path(settings.state.directory)),
         intermediates=intermediates,
+        tls_self_test=self_test,
     )
 
 
@@ -248,7 +242,18 @@ def pacing_of(settings: Settings) -> Pacing:
         refused_s=settings.retry.refused_s,
         interval_min_s=settings.evidence.interval_min_s,
         interval_max_s=settings.evidence.interval_max_s,
-        renew_before=timedelta(seconds=settings.retry.renew_before_s),
+        renewal=renewal_of(settings),
+    )
+
+
+def renewal_of(settings: Settings) -> Renewal:
+    """Return when certificates are renewed and keys exchanged, from the settings."""
+    given = settings.renewal
+    return Renewal(
+        share=given.share,
+        spread=given.spread,
+        rotate_after=timedelta(seconds=given.rotate_after_s) if given.rotate_after_s else None,
+        skew=timedelta(seconds=given.clock_skew_s),
     )
 
 
@@ -281,7 +286,7 @@ def run_daemon(settings: Settings, tpm: Tpm, stop: StopSignal | None = None) -> 
         clock=Clock(
             wall=wall_clock,
             elapsed_s=elapsed_s,
-            jitter=random.SystemRandom().random,
+            jitter=jitter,
             pause=stop.pause,
         ),
         pacing=pacing_of(settings),
@@ -319,81 +324,3 @@ def _broker_report(log: telemetry.Log) -> BrokerReport:
         write(event, reason=reason)
 
     return report
-
-
-def enrol_now(parts: Parts) -> Credential:
-    """Enrol once and write the state file (``device-agent enrol``).
-
-    Raises:
-        DeviceAgentError: If any part fails.
-    """
-    with _claimed(parts) as saved:
-        reply = enrol_once(parts.sources, parts.verifier, parts.intermediates)
-        credential = Credential(
-            device_id=reply.device_id,
-            certificate_chain_pem=reply.certificate_chain_pem,
-            obtained_at=wall_clock(),
-            not_after=reply.not_after,
-        )
-        parts.store.save(
-            replace(saved, credential=credential, saved_at=wall_clock(), phase="attesting")
-        )
-    return credential
-
-
-def attest_now(parts: Parts) -> EvidenceReply:
-    """Attest once and write the state file (``device-agent attest``).
-
-    Raises:
-        TpmKeyMissing: If the device is not enrolled.
-        DeviceAgentError: If any other part fails.
-    """
-    with _claimed(parts) as saved:
-        parts.identities.credential = saved.credential
-        challenge = parts.verifier.challenge()
-        reply = attest_once(parts.sources, parts.verifier, challenge, whole_log=True)
-        verdict = Verdict(
-            status=reply.status,
-            allowed=reply.allowed,
-            reasons=reply.reasons,
-            result=reply.result,
-            at=wall_clock(),
-        )
-        parts.store.save(replace(saved, verdict=verdict, saved_at=wall_clock()))
-    return reply
-
-
-@contextmanager
-def _claimed(parts: Parts) -> Iterator[SavedState]:
-    """Hold the state directory, so that no daemon answers challenges at the same time."""
-    parts.store.claim()
-    try:
-        yield parts.store.load() or SavedState(phase="unenrolled", saved_at=wall_clock())
-    finally:
-        parts.verifier.close()
-        parts.store.release()
-
-
-def examine_now(parts: Parts) -> tuple[Check, ...]:
-    """Make every check of ``device-agent check``."""
-    from device_agent.tpm.tls import self_test  # noqa: PLC0415 - libssl only when needed
-
-    try:
-        saved = parts.store.load()
-    except (StateCorrupt, StateUnwritable):
-        saved = None
-    return examine(
-        Patient(
-            settings=parts.settings,
-            sources=parts.sources,
-            verifier=parts.verifier,
-            credential=saved.credential if saved else None,
-            tls_self_test=self_test,
-            now=wall_clock,
-        )
-    )
-
-
-def entropy() -> bytes:
-    """Return 16 random bytes."""
-    return secrets.token_bytes(16)

@@ -53,6 +53,9 @@ class TpmSettings:
     idevid_handle: int = _key(0x81020000, "persistent handle of the IDevID key", least=0x81000000)
     iak_handle: int = _key(0x81020001, "persistent handle of the IAK", least=0x81000000)
     ldevid_handle: int = _key(0x81000010, "persistent handle of the LDevID key", least=0x81000000)
+    ldevid_2_handle: int = _key(
+        0x81000011, "persistent handle of its other slot, for key rotation", least=0x81000000
+    )
     idevid_certificate_nv: int = _key(0x01C90000, "NV index of the IDevID certificate", least=1)
     iak_certificate_nv: int = _key(0x01C90001, "NV index of the IAK certificate", least=1)
     chain_file: str = _key("", "PEM file with the manufacturer's intermediate certificates, if any")
@@ -114,7 +117,16 @@ class RetrySettings:
     base_s: float = _key(1.0, "first back-off, doubled with each failure", least=0.01, most=60)
     cap_s: float = _key(120.0, "longest back-off", least=0.1, most=3600)
     refused_s: float = _key(600.0, "pause after a refusal only a person can end", least=0.1)
-    renew_before_s: float = _key(86400.0, "renew the LDevID this long before its end", least=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalSettings:
+    """``[renewal]``: when certificates are renewed and the LDevID key is exchanged."""
+
+    share: float = _key(0.667, "renew when so much of a life is over", least=0.05, most=0.95)
+    spread: float = _key(0.1, "spread that moment over so much of a life", most=0.5)
+    rotate_after_s: float = _key(0.0, "exchange the LDevID key at this age, seconds; 0 for never")
+    clock_skew_s: float = _key(300.0, "seconds that our clock may differ from the verifier's")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +158,7 @@ class Settings:
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
+    renewal: RenewalSettings = field(default_factory=RenewalSettings)
     state: StateSettings = field(default_factory=StateSettings)
     log: LogSettings = field(default_factory=LogSettings)
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -158,6 +171,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "evidence": EvidenceSettings,
     "agent": AgentSettings,
     "retry": RetrySettings,
+    "renewal": RenewalSettings,
     "state": StateSettings,
     "log": LogSettings,
 }
@@ -232,6 +246,7 @@ def parse_settings(text: str, file: str, environment: Mapping[str, str]) -> Sett
         evidence=EvidenceSettings(**given["evidence"]),
         agent=AgentSettings(**given["agent"]),
         retry=RetrySettings(**given["retry"]),
+        renewal=RenewalSettings(**given["renewal"]),
         state=StateSettings(**given["state"]),
         log=LogSettings(**given["log"]),
         origins=MappingProxyType(origins),
@@ -354,6 +369,8 @@ def _check_together(settings: Settings, file: str) -> None:
         raise _invalid(f"{file}: agent.root and agent.aibom go together")
     if settings.agent.pcr == IMA_PCR:
         raise _invalid(f"{file}: agent.pcr is {IMA_PCR}, which the kernel's IMA extends")
+    if settings.renewal.share + settings.renewal.spread > 1:
+        raise _invalid(f"{file}: renewal.share and renewal.spread go beyond the end of a life")
     if settings.retry.base_s > settings.retry.cap_s:
         raise _invalid(f"{file}: retry.base_s is above retry.cap_s")
     if re.search(r"[+#\x00\s]", settings.mqtt.prefix) or settings.mqtt.prefix.strip("/") == "":

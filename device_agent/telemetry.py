@@ -15,6 +15,8 @@ from typing import Final, Protocol, TextIO
 DAEMON_STARTED: Final = "daemon_started"
 DAEMON_STOPPED: Final = "daemon_stopped"
 DEVICE_ENROLLED: Final = "device_enrolled"
+KEY_RETIRED: Final = "key_retired"
+AGENT_RENEWED: Final = "agent_renewed"
 EVIDENCE_JUDGED: Final = "evidence_judged"
 FAULT_OCCURRED: Final = "fault_occurred"
 WAIT_BEGUN: Final = "wait_begun"

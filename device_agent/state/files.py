@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from device_agent.errors import StateCorrupt, StateUnwritable
-from device_agent.lifecycle import Credential, Fault, Verdict
+from device_agent.lifecycle import Credential, Fault, State, Verdict
+from device_agent.ports import KeyRole
 
 VERSION: Final = 1
 FILE_NAME: Final = "state.json"
@@ -37,6 +38,12 @@ class SavedState:
         saved_at: When (aware).
         seq: Number of the last status document published; only ever grows.
         credential: The LDevID certificate.
+        candidate: A certificate for a new key, not yet proven to work.
+        retiring: A slot whose key is to be evicted.
+        slot: Where the key to enrol is.
+        renew_at: When the certificate is to be renewed.
+        rotate_at: Before this moment the key is not exchanged; None for its age alone.
+        renewal_fault: Why the last renewal failed, if none succeeded since.
         verdict: The last judgement.
         fault: The last fault, if none of its kind has ended since.
     """
@@ -45,8 +52,46 @@ class SavedState:
     saved_at: datetime
     seq: int = 0
     credential: Credential | None = None
+    candidate: Credential | None = None
+    retiring: KeyRole | None = None
+    slot: KeyRole = KeyRole.LDEVID
+    renew_at: datetime | None = None
+    rotate_at: datetime | None = None
+    renewal_fault: Fault | None = None
     verdict: Verdict | None = None
     fault: Fault | None = None
+
+    @staticmethod
+    def of(state: State, at: datetime, seq: int) -> SavedState:
+        """Return what survives of a state."""
+        return SavedState(
+            phase=state.phase.value,
+            saved_at=at,
+            seq=seq,
+            credential=state.credential,
+            candidate=state.candidate,
+            retiring=state.retiring,
+            slot=state.slot,
+            renew_at=state.renew_at,
+            rotate_at=state.rotate_at,
+            renewal_fault=state.renewal_fault,
+            verdict=state.verdict,
+            fault=state.fault,
+        )
+
+    def resumed(self) -> State:
+        """Return the state that a new process begins with."""
+        return State(
+            credential=self.credential,
+            candidate=self.candidate,
+            retiring=self.retiring,
+            slot=self.slot,
+            renew_at=self.renew_at,
+            rotate_at=self.rotate_at,
+            renewal_fault=self.renewal_fault,
+            verdict=self.verdict,
+            fault=self.fault,
+        )
 
 
 class StateHeld(StateUnwritable):
@@ -187,6 +232,12 @@ def encode_state(state: SavedState) -> bytes:
         "saved_at": state.saved_at.isoformat(),
         "seq": state.seq,
         "credential": None if state.credential is None else _credential_out(state.credential),
+        "candidate": None if state.candidate is None else _credential_out(state.candidate),
+        "retiring": state.retiring,
+        "slot": state.slot,
+        "renew_at": None if state.renew_at is None else state.renew_at.isoformat(),
+        "rotate_at": None if state.rotate_at is None else state.rotate_at.isoformat(),
+        "renewal_fault": None if state.renewal_fault is None else _fault_out(state.renewal_fault),
         "verdict": None if state.verdict is None else _verdict_out(state.verdict),
         "fault": None if state.fault is None else _fault_out(state.fault),
     }
@@ -214,6 +265,12 @@ def decode_state(content: bytes, place: str) -> SavedState:
             saved_at=_moment(body["saved_at"]),
             seq=int(body["seq"]),
             credential=_credential_in(body["credential"]),
+            candidate=_credential_in(body.get("candidate")),
+            retiring=_slot_in(body["retiring"]) if body.get("retiring") else None,
+            slot=_slot_in(body.get("slot", KeyRole.LDEVID)),
+            renew_at=_moment(body["renew_at"]) if body.get("renew_at") else None,
+            rotate_at=_moment(body["rotate_at"]) if body.get("rotate_at") else None,
+            renewal_fault=_fault_in(body.get("renewal_fault")),
             verdict=_verdict_in(body["verdict"]),
             fault=_fault_in(body["fault"]),
         )
@@ -233,8 +290,19 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _credential_out(credential: Credential) -> dict[str, str]:
+def _slot_in(text: str) -> KeyRole:
+    slot = KeyRole(text)
+    if not slot.is_ldevid:
+        raise ValueError("a slot that holds no LDevID")
+    return slot
+
+
+def _credential_out(credential: Credential) -> dict[str, str | None]:
+    begins, since = credential.not_before, credential.key_since
     return {
+        "not_before": None if begins is None else begins.isoformat(),
+        "slot": credential.slot,
+        "key_since": None if since is None else since.isoformat(),
         "device_id": credential.device_id,
         "certificate_chain_pem": credential.certificate_chain_pem,
         "obtained_at": credential.obtained_at.isoformat(),
@@ -250,6 +318,9 @@ def _credential_in(body: Any) -> Credential | None:  # noqa: ANN401 - what JSON 
         certificate_chain_pem=str(body["certificate_chain_pem"]),
         obtained_at=_moment(body["obtained_at"]),
         not_after=_moment(body["not_after"]),
+        not_before=_moment(body["not_before"]) if body.get("not_before") else None,
+        slot=_slot_in(body.get("slot", KeyRole.LDEVID)),
+        key_since=_moment(body["key_since"]) if body.get("key_since") else None,
     )
 
 

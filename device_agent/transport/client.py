@@ -16,6 +16,8 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
+from cryptography import x509
+
 from attestation.errors import AttestationError
 from attestation.identity import device_id
 from attestation.limits import MAX_IMA_ENTRIES
@@ -289,12 +291,22 @@ def _enrolment(document: Mapping[str, object]) -> EnrolmentReply:
         raise _strange("holds no device id or no time") from error
     if not_after.tzinfo is None:
         raise _strange("holds a time without time zone")
+    chain = _text(document, "certificate_chain_pem")
     return EnrolmentReply(
         device_id=name,
-        certificate_chain_pem=_text(document, "certificate_chain_pem"),
+        certificate_chain_pem=chain,
         not_after=not_after,
+        not_before=_begin(chain),
         ima_next=_ima_next(document),
     )
+
+
+def _begin(chain_pem: str) -> datetime | None:
+    """Return when the leaf begins; what uses the chain will say what is wrong with it."""
+    try:
+        return x509.load_pem_x509_certificate(chain_pem.encode()).not_valid_before_utc
+    except ValueError:
+        return None
 
 
 def _evidence(document: Mapping[str, object]) -> EvidenceReply:

@@ -52,11 +52,15 @@ class TlsIdentities:
     def dress(self, context: ssl.SSLContext, role: KeyRole) -> None:
         """Give a context the certificate chain and the TPM key of IDEVID or LDEVID.
 
+        LDEVID is whatever slot the credential's key is in.
+
         Raises:
             TpmKeyMissing: If the key or its certificate is missing.
             TlsSeamUnusable: If this Python and OpenSSL cannot do TLS with a TPM key.
         """
         chain_pem = self._chain_pem(role)
+        if role is KeyRole.LDEVID and self.credential is not None:
+            role = self.credential.slot
         public = parse_public(self._tpm.public_area(role))
         self._use_key(
             context,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -165,14 +166,52 @@ def test_status_tells_people_and_programs(
     assert document["verdict"]["allow"] is False
 
 
-def test_status_before_the_first_run_says_so(
+def test_status_shows_renewal_key_and_what_will_hurt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    credential = Credential(
+        device_id="dev-a",
+        certificate_chain_pem="",
+        obtained_at=now - timedelta(days=21),
+        not_after=now + timedelta(days=9, minutes=1),
+        slot=KeyRole.LDEVID_2,
+        key_since=now - timedelta(days=50, minutes=1),
+    )
+    saved = replace(
+        SAVED,
+        credential=credential,
+        renew_at=now - timedelta(days=1),
+        renewal_fault=Fault(code="overloaded", reason="later", at=now),
+    )
+    file = state_directory(tmp_path, saved)
+
+    assert main(["--config", str(file), "status"]) == 0
+    words = capsys.readouterr().out
+    assert main(["--config", str(file), "status", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+
+    assert "slot ldevid-2, in use for 50 d 0 h" in words
+    assert "WARNING" in words
+    assert "it ends in 9 d 0 h; the last renewal failed: overloaded: later" in words
+    assert document["warning"].startswith("it ends in 9 d 0 h; ")
+    assert document["key"]["slot"] == "ldevid-2"
+    assert document["renewal_fault"]["code"] == "overloaded"
+    assert document["renew_at"] == (now - timedelta(days=1)).isoformat(timespec="seconds")
+
+
+def test_status_before_the_first_run_says_what_to_do_and_is_no_success(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "a.toml"
-    file.write_text(f'[state]\ndirectory = "{tmp_path}/none"\n')
+    state = f'[state]\ndirectory = "{tmp_path}/none"\n'
+    file.write_text(state)
 
-    assert main(["--config", str(file), "status"]) == 0
-    assert "has not run yet" in capsys.readouterr().out
+    assert main(["--config", str(file), "status"]) == 1
+    assert "has not run yet\n-> verifier.url is not set" in capsys.readouterr().out
+    file.write_text(f'{state}[verifier]\nurl = "https://v.example"\nca_file = "/ca.pem"\n')
+    assert main(["--config", str(file), "status", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["mend"].startswith("run: device-agent check; ")
 
 
 def test_a_corrupt_state_file_is_exit_code_6(
@@ -313,6 +352,41 @@ def test_a_device_is_made_enrolled_attested_and_run_by_command(
     assert "-> boot with ima_policy=tcb" in done.stdout
 
 
+def manufacture(manufacturer: SoftManufacturer, config: tuple[str, str], folder: Path) -> None:
+    """Make the device's keys, and put the manufacturer's certificates beside them."""
+    request = folder / "request"
+    agent(*config, "factory", "request", "--model", "M", "--serial", "S", "--output", str(request))
+    certify(manufacturer, request, folder)
+    agent(
+        *config,
+        *("factory", "install"),
+        *("--idevid", str(folder / "idevid.pem"), "--iak", str(folder / "iak.pem")),
+    )
+
+
+@pytest.mark.tpm
+@pytest.mark.system
+def test_a_key_is_exchanged_to_and_fro_by_command(
+    verifier: tuple[VerifierSimulator, SoftManufacturer, Path], tmp_path: Path
+) -> None:
+    _, manufacturer, file = verifier
+    config = ("--config", str(file))
+    manufacture(manufacturer, config, tmp_path)
+    done = agent(*config, "rotate")
+    assert done.returncode == 3
+    assert done.stderr.startswith("device-agent: tpm-key-missing: ")
+    assert agent(*config, "enrol").returncode == 0
+
+    done = agent(*config, "rotate")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("exchanged the LDevID key of dev-a: slot ldevid -> ldevid-2\n")
+    assert done.stdout.endswith("attested with it: affirming, allowed\nold key evicted\n")
+    done = agent(*config, "rotate", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["previous_slot"], said["slot"], said["evicted"]) == ("ldevid-2", "ldevid", True)
+
+
 @pytest.mark.tpm
 @pytest.mark.system
 def test_the_daemon_tells_systemd_survives_kill_9_and_ends_at_sigterm(
@@ -320,14 +394,7 @@ def test_the_daemon_tells_systemd_survives_kill_9_and_ends_at_sigterm(
 ) -> None:
     simulator, manufacturer, file = verifier
     config = ("--config", str(file))
-    request = tmp_path / "request"
-    agent(*config, "factory", "request", "--model", "M", "--serial", "S", "--output", str(request))
-    certify(manufacturer, request, tmp_path)
-    agent(
-        *config,
-        *("factory", "install"),
-        *("--idevid", str(tmp_path / "idevid.pem"), "--iak", str(tmp_path / "iak.pem")),
-    )
+    manufacture(manufacturer, config, tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(20)
@@ -388,6 +455,6 @@ def test_a_daemon_without_tpm_and_verifier_stays_up_and_backs_off(tmp_path: Path
 
 
 def test_a_moment_is_shown_with_its_zone() -> None:
-    from device_agent.cli import _time  # noqa: PLC0415
+    from device_agent.status_command import _time  # noqa: PLC0415
 
     assert _time(AT + timedelta(seconds=1)) == "2026-03-01T12:00:01+00:00"

@@ -27,12 +27,14 @@ from device_agent.lifecycle import (
     Pacing,
     Pending,
     Phase,
+    Renewal,
     ReportFault,
     ReportVerdict,
     Save,
     SendEvidence,
     Started,
     State,
+    TendAgents,
     TimerFired,
     Transition,
     UseCredential,
@@ -47,7 +49,7 @@ PACING = Pacing(
     refused_s=600,
     interval_min_s=2,
     interval_max_s=100,
-    renew_before=timedelta(days=1),
+    renewal=Renewal(),
 )
 CHALLENGE = ChallengeReply(
     nonce=b"n" * 56,
@@ -140,7 +142,8 @@ def test_an_expired_certificate_means_enrolling_again() -> None:
 
     transition = go(State(credential=stale), Started())
 
-    assert kinds(transition) == [Enrol]
+    assert kinds(transition) == [UseCredential, ReportFault, UseCredential, Enrol]
+    assert transition.actions[-2] == UseCredential(credential=None)
     assert transition.state.credential is None
 
 
@@ -165,7 +168,7 @@ def test_a_challenge_is_answered_with_the_whole_log_until_the_verifier_has_it() 
 def test_a_judgement_is_reported_saved_and_followed_by_the_next_attestation() -> None:
     transition = go(attesting(failures=3), judged())
 
-    assert kinds(transition) == [ReportVerdict, Save, Wait]
+    assert kinds(transition) == [ReportVerdict, Save, TendAgents, Wait]
     assert wait_s(transition) == 10
     assert transition.state.failures == 0
 
@@ -364,7 +367,7 @@ def test_a_short_lived_certificate_is_not_renewed_before_its_last_third() -> Non
     waiting = go(attesting(credential=short), judged()).state
 
     early = go(waiting, TimerFired(), moment(at=AT + timedelta(hours=1.9)))
-    late = go(waiting, TimerFired(), moment(at=AT + timedelta(hours=2.1)))
+    late = go(waiting, TimerFired(), moment(at=AT + timedelta(hours=2.2)))
 
     assert kinds(early) == [AskChallenge] or kinds(early) == [SendEvidence]
     assert kinds(late) == [Enrol]
@@ -386,7 +389,7 @@ def test_a_certificate_that_ended_while_waiting_is_dropped_everywhere() -> None:
 
     transition = go(waiting, TimerFired(), moment(at=CREDENTIAL.not_after))
 
-    assert kinds(transition) == [UseCredential, Enrol]
+    assert kinds(transition) == [ReportFault, UseCredential, Enrol]
     assert transition.state.credential is None
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from attestation.algorithms import HashAlgorithm
+from device_agent.checks import Check, Grade
 from device_agent.collector import Sources
-from device_agent.doctor import Check, Grade, Patient, examine
+from device_agent.doctor import Patient, examine
 from device_agent.errors import (
     DeviceAgentError,
     TlsSeamUnusable,
@@ -16,18 +17,25 @@ from device_agent.errors import (
     VerifierUnreachable,
     VerifierUntrusted,
 )
-from device_agent.lifecycle import Credential
+from device_agent.lifecycle import Credential, Fault
 from device_agent.ports import KeyRole, TpmStatus
 from device_agent.settings import parse_settings
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
 from device_agent.sources.ima_list import ImaListFile
+from device_agent.state.files import SavedState
 from tests.simulators import soft_agent
 from tests.simulators.soft_device import SoftManufacturer, SoftTpm
 from tests.simulators.soft_ima import entry, field, ng, tagged
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MANUFACTURER = SoftManufacturer()
+CREDENTIAL = Credential(
+    device_id="dev-a",
+    certificate_chain_pem="",
+    obtained_at=NOW - timedelta(days=30),
+    not_after=NOW + timedelta(days=89),
+)
 
 
 class Verifier:
@@ -65,12 +73,7 @@ def patient(folder: Path, tpm: SoftTpm | None = None) -> Patient:
             host=HostFacts(agent_version="test"),
         ),
         verifier=Verifier(NOW),
-        credential=Credential(
-            device_id="dev-a",
-            certificate_chain_pem="",
-            obtained_at=NOW - timedelta(days=30),
-            not_after=NOW + timedelta(days=89),
-        ),
+        saved=SavedState(phase="attesting", saved_at=NOW, credential=CREDENTIAL),
         tls_self_test=lambda: None,
         now=lambda: NOW,
     )
@@ -88,7 +91,7 @@ def test_everything_that_is_not_well_says_how_to_mend_it(tmp_path: Path) -> None
     sick = replace(
         patient(tmp_path, SickTpm(banks=(HashAlgorithm.SHA1,))),
         verifier=Verifier(VerifierUnreachable("down")),
-        credential=None,
+        saved=None,
     )
 
     unwell = [check for check in examine(sick) if check.grade is not Grade.OK]
@@ -190,11 +193,55 @@ def test_a_tls_seam_that_cannot_work_fails(tmp_path: Path) -> None:
 def test_a_certificate_near_or_past_its_end_is_noticed(
     tmp_path: Path, days: int, grade: Grade
 ) -> None:
-    sick = patient(tmp_path)
-    assert sick.credential is not None
-    late = replace(sick.credential, not_after=NOW + timedelta(days=days))
+    late = replace(CREDENTIAL, not_after=NOW + timedelta(days=days))
+    saved = SavedState(phase="attesting", saved_at=NOW, credential=late)
 
-    assert found(replace(sick, credential=late), "enrolment").grade is grade
+    assert found(replace(patient(tmp_path), saved=saved), "enrolment").grade is grade
+
+
+def test_the_enrolment_says_when_it_is_renewed_and_how_old_the_key_is(tmp_path: Path) -> None:
+    saved = SavedState(
+        phase="attesting",
+        saved_at=NOW,
+        credential=replace(CREDENTIAL, key_since=NOW - timedelta(days=99, hours=3)),
+        renew_at=NOW + timedelta(days=50),
+    )
+
+    check = found(replace(patient(tmp_path), saved=saved), "enrolment")
+
+    assert check.grade is Grade.OK
+    assert "renewal 2026-04-20T12:00:00+00:00, key 99 d 3 h old" in check.reason
+
+
+def test_a_renewal_that_failed_is_told_long_before_the_certificate_ends(tmp_path: Path) -> None:
+    fault = Fault(code="store-unavailable", reason="the disk is full", at=NOW)
+    saved = SavedState(phase="attesting", saved_at=NOW, credential=CREDENTIAL, renewal_fault=fault)
+
+    check = found(replace(patient(tmp_path), saved=saved), "enrolment")
+
+    assert check.grade is Grade.WARN
+    assert "it ends in 89 d 0 h; the last renewal failed: store-unavailable" in check.reason
+    assert check.mend
+
+
+def test_a_key_left_over_in_the_other_slot_is_told_and_a_missing_one_there_is_not(
+    tmp_path: Path,
+) -> None:
+    well = patient(tmp_path)
+    assert not [check for check in examine(well) if check.name == "key ldevid-2"]
+
+    well.sources.tpm.create_ldevid(KeyRole.LDEVID_2)
+
+    assert "left over" in found(well, "key ldevid-2").reason
+
+
+def test_the_key_is_looked_for_in_the_slot_that_the_certificate_is_for(tmp_path: Path) -> None:
+    in_second = replace(CREDENTIAL, slot=KeyRole.LDEVID_2)
+    saved = SavedState(phase="attesting", saved_at=NOW, credential=in_second, slot=KeyRole.LDEVID_2)
+    sick = replace(patient(tmp_path), saved=saved)
+
+    assert found(sick, "key ldevid-2").grade is Grade.WARN
+    assert "left over" in found(sick, "key ldevid").reason
 
 
 def test_a_state_directory_in_the_way_fails(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from device_agent.errors import (
     VerifierRefused,
     VerifierUnreachable,
 )
-from device_agent.lifecycle import Credential, Pacing, Phase
+from device_agent.lifecycle import Credential, Pacing, Phase, Renewal
 from device_agent.loop import Clock, DaemonLoop
-from device_agent.ports import Publisher
+from device_agent.ports import KeyRole, Publisher
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
 from device_agent.sources.ima_list import ImaListFile
@@ -119,6 +119,7 @@ class Bench:
         self.tpm = SoftTpm(SoftManufacturer())
         self.verifier = VerifierSimulator()
         self.clock = RunningClock(lasts_s)
+        self.renewal = Renewal()
         self.notes, self.board, self.journal = Notes(), Board(), Journal()
         self.store = StateFile(folder / "state")
         log = folder / "log"
@@ -149,7 +150,7 @@ class Bench:
                 refused_s=600,
                 interval_min_s=0.5,
                 interval_max_s=100,
-                renew_before=timedelta(days=1),
+                renewal=self.renewal,
             ),
             log=self.journal,
             watchdog_s=3,
@@ -267,6 +268,43 @@ def test_a_lost_ldevid_key_is_replaced_by_enrolling_again(tmp_path: Path) -> Non
     bench.run()
 
     assert bench.verifier.calls.count("enrol") == 2
+
+
+def test_a_key_is_exchanged_while_the_device_goes_on_attesting(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lasts_s=8)
+    bench.renewal = Renewal(rotate_after=timedelta(seconds=4))
+
+    loop = bench.run()
+
+    assert bench.verifier.calls.count("enrol") == 2
+    assert bench.verifier.calls.count("submit") >= 7
+    assert KeyRole.LDEVID not in bench.tpm.keys
+    assert (telemetry.KEY_RETIRED, {"slot": "ldevid"}) in bench.journal.lines
+    assert loop.state.credential is not None
+    assert loop.state.credential.slot is KeyRole.LDEVID_2
+    # The broker's connection moved to the new certificate, and not by falling silent.
+    assert bench.board.used == ["dev-a", "dev-a"]
+
+
+def test_a_key_that_cannot_be_evicted_is_tried_again_with_the_next_judgement(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, lasts_s=7)
+    bench.renewal = Renewal(rotate_after=timedelta(seconds=4))
+    evict, faults = bench.tpm.evict_ldevid, [TpmUnavailable("busy")]
+
+    def once_busy(slot: KeyRole) -> None:
+        if slot is KeyRole.LDEVID and faults:
+            raise faults.pop()
+        evict(slot)
+
+    bench.tpm.evict_ldevid = once_busy  # type: ignore[method-assign]
+
+    loop = bench.run()
+
+    assert not faults
+    assert KeyRole.LDEVID not in bench.tpm.keys
+    assert loop.state.retiring is None
 
 
 def test_a_tpm_that_is_away_is_reported_and_waited_for(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.algorithms import HashAlgorithm
-from device_agent.errors import SettingsInvalid, TpmUnavailable
-from device_agent.main import StopSignal, assemble, attest_now, enrol_now, examine_now, run_daemon
+from device_agent.errors import SettingsInvalid, TpmKeyMissing, TpmUnavailable, VerifierRefused
+from device_agent.main import StopSignal, assemble, run_daemon
+from device_agent.once import attest_now, enrol_now, examine_now, rotate_now
+from device_agent.ports import KeyRole
 from device_agent.settings import Settings, parse_settings
 from device_agent.state.files import StateFile, StateHeld
 from tests.simulators.broker import Mosquitto
@@ -172,6 +175,152 @@ def test_enrolling_and_attesting_by_hand(bench: Bench) -> None:
     assert saved is not None
     assert saved.credential == credential
     assert saved.verdict is not None
+
+
+def test_exchanging_the_key_by_hand_says_what_it_did_and_the_daemon_goes_on(
+    bench: Bench,
+) -> None:
+    parts = assemble(bench.settings(), bench.tpm)
+    enrol_now(parts)
+    old = bench.tpm.keys[KeyRole.LDEVID]
+
+    done = rotate_now(parts)
+
+    assert done.before.slot is KeyRole.LDEVID
+    assert done.after.slot is KeyRole.LDEVID_2
+    assert done.reply.allowed
+    assert not done.left_over
+    assert KeyRole.LDEVID not in bench.tpm.keys
+    new = bench.tpm.keys[KeyRole.LDEVID_2]
+    assert new.public_area != old.public_area
+    leaf = x509.load_pem_x509_certificate(done.after.certificate_chain_pem.encode())
+    assert leaf.public_key() == new.private.public_key()
+    stop = StopSignal()
+    before = bench.simulator.calls.count("submit")
+    player = in_background(
+        stop, lambda: until(lambda: bench.simulator.calls.count("submit") >= before + 2)
+    )
+    run_daemon(bench.settings(), bench.tpm, stop)
+    player.join()
+    assert bench.simulator.calls.count("enrol") == 2
+
+
+def test_enrolling_again_by_hand_keeps_to_the_slot_in_use(bench: Bench) -> None:
+    parts = assemble(bench.settings(), bench.tpm)
+    enrol_now(parts)
+    rotated = rotate_now(parts).after
+    key = bench.tpm.keys[KeyRole.LDEVID_2]
+
+    again = enrol_now(parts)
+
+    assert again.slot is KeyRole.LDEVID_2
+    assert again.key_since == (rotated.key_since or rotated.obtained_at)
+    assert bench.tpm.keys[KeyRole.LDEVID_2] == key
+    assert KeyRole.LDEVID not in bench.tpm.keys
+
+
+def test_an_exchange_that_the_verifier_does_not_take_leaves_the_old_key_in_use(
+    bench: Bench,
+) -> None:
+    parts = assemble(bench.settings(), bench.tpm)
+    credential = enrol_now(parts)
+    bench.simulator.fail(
+        "challenge", VerifierRefused("client-certificate-wrong", "not you", http_status=403)
+    )
+
+    with pytest.raises(VerifierRefused, match="not you"):
+        rotate_now(parts)
+
+    saved = bench.store.load()
+    assert saved is not None
+    assert saved.credential == credential
+    assert (saved.candidate, saved.retiring) == (None, None)
+    assert saved.renewal_fault is not None
+    assert KeyRole.LDEVID_2 not in bench.tpm.keys
+    assert attest_now(parts).allowed
+
+
+def test_an_exchange_that_was_interrupted_is_gone_on_with(bench: Bench) -> None:
+    parts = assemble(bench.settings(), bench.tpm)
+    enrol_now(parts)
+    bench.simulator.fail("challenge", VerifierRefused("overloaded", "later", http_status=503))
+    with pytest.raises(VerifierRefused, match="later"):
+        rotate_now(parts)
+    saved = bench.store.load()
+    assert saved is not None
+    assert saved.candidate is not None
+    assert KeyRole.LDEVID in bench.tpm.keys
+
+    done = rotate_now(parts)
+
+    assert done.after.certificate_chain_pem == saved.candidate.certificate_chain_pem
+    assert bench.simulator.calls.count("enrol") == 2
+    assert KeyRole.LDEVID not in bench.tpm.keys
+
+
+def test_attesting_by_hand_finishes_an_exchange_that_was_interrupted(bench: Bench) -> None:
+    parts = assemble(bench.settings(), bench.tpm)
+    enrol_now(parts)
+    bench.simulator.fail("challenge", VerifierRefused("overloaded", "later", http_status=503))
+    with pytest.raises(VerifierRefused):
+        rotate_now(parts)
+
+    assert attest_now(parts).allowed
+
+    saved = bench.store.load()
+    assert saved is not None
+    assert saved.credential is not None
+    assert saved.credential.slot is KeyRole.LDEVID_2
+    assert set(bench.tpm.keys) == {KeyRole.IDEVID, KeyRole.IAK, KeyRole.LDEVID_2}
+
+
+class StuckTpm(SoftTpm):
+    """Evicts nothing."""
+
+    def evict_ldevid(self, slot: KeyRole) -> None:
+        if slot in self.keys:
+            raise TpmUnavailable("stuck")
+
+
+def test_an_old_key_that_cannot_be_evicted_is_named(bench: Bench) -> None:
+    bench.tpm = StuckTpm(MANUFACTURER)
+    parts = assemble(bench.settings(), bench.tpm)
+    enrol_now(parts)
+
+    done = rotate_now(parts)
+
+    assert done.left_over == "tpm-unavailable: stuck"
+    saved = bench.store.load()
+    assert saved is not None
+    assert saved.retiring is KeyRole.LDEVID
+
+
+def test_a_device_that_is_not_enrolled_has_no_key_to_exchange(bench: Bench) -> None:
+    with pytest.raises(TpmKeyMissing, match="enrol it first"):
+        rotate_now(assemble(bench.settings(), bench.tpm))
+
+    assert bench.simulator.calls == []
+
+
+def test_the_daemon_exchanges_its_key_and_goes_on_attesting(bench: Bench) -> None:
+    stop = StopSignal()
+
+    def play() -> None:
+        until(lambda: KeyRole.LDEVID_2 in bench.tpm.keys)
+        until(lambda: KeyRole.LDEVID not in bench.tpm.keys)
+        until(lambda: KeyRole.LDEVID in bench.tpm.keys)  # and back, with the next exchange
+        before = bench.simulator.calls.count("submit")
+        until(lambda: bench.simulator.calls.count("submit") >= before + 2)
+
+    player = in_background(stop, play)
+
+    run_daemon(bench.settings("[renewal]\nrotate_after_s = 0.6"), bench.tpm, stop)
+
+    player.join()
+    saved = bench.store.load()
+    assert saved is not None
+    assert saved.fault is None
+    assert saved.renewal_fault is None
 
 
 def test_by_hand_waits_for_no_daemon(bench: Bench) -> None:

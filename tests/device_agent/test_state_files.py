@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from attestation.refusals import RefusalCode
 from device_agent.errors import StateCorrupt, StateUnwritable
 from device_agent.lifecycle import Credential, Fault, Verdict
+from device_agent.ports import KeyRole
 from device_agent.state.files import SavedState, StateFile, StateHeld, decode_state, encode_state
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -31,7 +33,21 @@ FULL = SavedState(
         certificate_chain_pem="-----BEGIN",
         obtained_at=AT,
         not_after=AT + timedelta(days=30),
+        not_before=AT - timedelta(minutes=5),
+        slot=KeyRole.LDEVID_2,
+        key_since=AT - timedelta(days=9),
     ),
+    candidate=Credential(
+        device_id="dev-a",
+        certificate_chain_pem="-----BEGIN NEW",
+        obtained_at=AT + timedelta(days=1),
+        not_after=AT + timedelta(days=31),
+    ),
+    retiring=KeyRole.LDEVID,
+    slot=KeyRole.LDEVID_2,
+    renew_at=AT + timedelta(days=20),
+    rotate_at=AT + timedelta(days=2),
+    renewal_fault=Fault(code=RefusalCode.STORE_UNAVAILABLE, reason="full", at=AT),
     verdict=Verdict(
         status="contraindicated",
         allowed=False,
@@ -51,6 +67,53 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
     assert store.load() == FULL
     store.release()
+
+
+def test_what_a_state_holds_comes_back_in_the_next_process() -> None:
+    """All but what dies with a process: the driver under way, challenges, counters."""
+    state = FULL.resumed()
+
+    assert SavedState.of(state, AT, 7) == replace(FULL, phase="unenrolled")
+
+
+OLD = {
+    "phase": "attesting",
+    "saved_at": "2025-12-24T10:00:00+00:00",
+    "seq": 41,
+    "credential": {
+        "device_id": "dev-a",
+        "certificate_chain_pem": "-----BEGIN",
+        "obtained_at": "2025-12-01T10:00:00+00:00",
+        "not_after": "2026-03-01T10:00:00+00:00",
+    },
+    "verdict": None,
+    "fault": None,
+}
+"""As agents wrote it that knew one slot only."""
+
+
+def signed(body: dict[str, object]) -> bytes:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps({"version": 1, "digest": digest, "state": body}).encode()
+
+
+def test_a_file_of_an_older_agent_is_read_and_its_key_is_in_the_first_slot() -> None:
+    seen = decode_state(signed(OLD), "state.json")
+
+    assert seen.credential is not None
+    assert seen.credential.slot is KeyRole.LDEVID
+    assert seen.credential.not_before is None
+    assert (seen.candidate, seen.retiring, seen.renew_at) == (None, None, None)
+    assert seen.slot is KeyRole.LDEVID
+    assert decode_state(encode_state(seen), "again") == seen
+
+
+@pytest.mark.parametrize("key", ["slot", "retiring"])
+@pytest.mark.parametrize("value", ["idevid", "iak", "third", 7])
+def test_a_slot_that_holds_no_ldevid_is_corrupt(key: str, value: object) -> None:
+    with pytest.raises(StateCorrupt):
+        decode_state(signed({**OLD, key: value}), "state.json")
 
 
 def test_the_file_is_the_owners_alone(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ LOG = next((Path(__file__).parents[2] / "data").rglob("h12ssl/eventlog"))
         ("verifier", ("eventlog", str(LOG))),
         ("verifier", ("eventlog", str(LOG), "--json", "--facts")),
         ("device_agent", ("settings",)),
+        ("device_agent", ("--help",)),
+        ("device_agent", ("factory", "request", "--help")),
     ],
 )
 def test_full_output_is_told_in_one_line(program: str, words: tuple[str, ...]) -> None:
