@@ -19,7 +19,7 @@ from verifier.services.attest import Attest, Recorder
 from verifier.services.challenge import Challenges, Nonces
 from verifier.services.decisions import Decisions
 from verifier.services.devices import DeviceCache, Devices
-from verifier.services.enrol import Enrol
+from verifier.services.enrol import Enrol, Writer
 from verifier.services.reference_values import ReferenceShelf
 from verifier.services.suite import Services
 from verifier.settings import Settings
@@ -44,6 +44,7 @@ class Parts:
         store: The store.
         decisions: Decides.
         recorder: Commits judgements in groups.
+        issuer_writer: Commits issuances in groups.
         wake: Called when there is something to tell.
         unready: Returns why the service cannot serve.
     """
@@ -60,6 +61,7 @@ class Parts:
     store: Store
     decisions: Decisions
     recorder: Recorder
+    issuer_writer: Writer
     wake: Callable[[], None]
     unready: Callable[[], tuple[str, ...]]
 
@@ -125,6 +127,7 @@ def _enrolment(
     issuer = Issuer(certificate=parts.device_ca.certificate, key=parts.device_ca.key)
     return Enrol(
         store=parts.store,
+        writer=parts.issuer_writer,
         attest=attest,
         nonces=nonces,
         terms=terms,

@@ -19,7 +19,7 @@ from verifier.api.client_certificate import tls_context
 from verifier.api.server import HttpServer
 from verifier.assembly import Parts, assemble
 from verifier.decision.engine import PolicyRejected
-from verifier.errors import ServiceError, SettingsInvalid
+from verifier.errors import Conflict, ServiceError, SettingsInvalid
 from verifier.feeds.mqtt import Broker, ResultSink
 from verifier.feeds.outbox import OutboxWorker
 from verifier.feeds.queries import QueryResponder
@@ -28,6 +28,7 @@ from verifier.keys.authority import DEVICE_CA, load_authority
 from verifier.keys.files import check_directory, read_file
 from verifier.keys.ring import KeyRing
 from verifier.policy_engine.rego import RegoEngine
+from verifier.ports import DeviceIssuance
 from verifier.services.decisions import Decisions
 from verifier.services.rate import RateLimiter
 from verifier.settings import Settings
@@ -41,6 +42,7 @@ from verifier.sources import (
     version,
 )
 from verifier.store.group_commit import GroupCommit
+from verifier.store.group_writer import GroupWriter
 from verifier.store.migrate import schema_state
 from verifier.store.sql_store import SqlStore, open_store
 from verifier.telemetry import Metrics, logger
@@ -120,6 +122,9 @@ class Verifier:
         self.feeds = self._wire_feeds() if settings.mqtt.host else None
         wake = self.feeds.worker.wake if self.feeds else _nothing
         self.committer = GroupCommit(self.store.record, wake)
+        self.issuing = GroupWriter[DeviceIssuance, int | Conflict](
+            self.store.issue_all, "issuance-writer"
+        )
         self.services = assemble(
             Parts(
                 settings=settings,
@@ -134,6 +139,7 @@ class Verifier:
                 store=self.store,
                 decisions=self.decisions,
                 recorder=self.committer,
+                issuer_writer=self.issuing,
                 wake=wake,
                 unready=self._unready,
             )
@@ -186,6 +192,7 @@ class Verifier:
     def stop(self) -> None:
         """Commit what was judged, tell what was recorded (boundedly), close the store."""
         self._stop.set()
+        self.issuing.close()
         self.committer.close()
         if self.feeds is not None:
             left = self.feeds.worker.stop(FLUSH_S)
@@ -194,8 +201,8 @@ class Verifier:
         self.store.close()
 
     def healthy(self) -> bool:
-        """Say whether the writer thread lives: what the watchdog watches."""
-        return self.committer.alive
+        """Say whether the writers live: what the watchdog watches."""
+        return self.committer.alive and self.issuing.alive
 
     def server(self) -> HttpServer:
         """Return the HTTPS door, bound but not yet serving.

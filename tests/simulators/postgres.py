@@ -21,10 +21,15 @@ class Postgres:
     """One cluster; each test takes a database of its own.
 
     PostgreSQL refuses to run as root, so the user ``postgres`` runs it when root tests.
+
+    Args:
+        folder: Where.
+        durable: Whether commits are synced to disk; tests need it only for what a crash leaves.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self.folder = folder
+        self._fsync = "on" if durable else "off"
         self._numbers = 0
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
@@ -42,7 +47,9 @@ class Postgres:
     def start(self) -> None:
         cluster = str(self.folder / "cluster")
         self._run("initdb", "-D", cluster, "-U", "tester", "--auth=trust", "-E", "UTF8")
-        options = f"-k {self.folder} -c listen_addresses='' -c fsync=off -c max_connections=60"
+        options = (
+            f"-k {self.folder} -c listen_addresses='' -c fsync={self._fsync} -c max_connections=60"
+        )
         log = str(self.folder / "log")
         self._run("pg_ctl", "-D", cluster, "-w", "-l", log, "-o", options, "start")
 

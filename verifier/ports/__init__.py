@@ -16,7 +16,12 @@ from typing import Protocol
 from attestation.identity import DeviceId
 from attestation.logs.ima.progress import RuntimeProgress
 from verifier.appraisal.enrolment import Enrolment, LastSeen
-from verifier.ports.credentials import CredentialReader, CredentialWork
+from verifier.ports.credentials import (
+    CredentialReader,
+    CredentialWork,
+    IdentityClaim,
+    IssuedCertificate,
+)
 from verifier.reference_values.model import ReferenceSet
 
 
@@ -318,6 +323,29 @@ class UnitOfWork(CredentialWork, Protocol):
     def remove_token(self, name: str) -> bool:
         """Remove a token; False if there was none."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceIssuance:
+    """A device that was accepted, and everything that is to be written with it.
+
+    Attributes:
+        record: The device; ``version`` 0 for a new one, else the version it was read with.
+        claims: What it is and no other device may be.
+        certificate: What it is issued.
+        entry: That certificate's entry in the issuance log.
+        older_end: When its other certificates end; at or before ``at`` they are revoked at once.
+        judgement: The result of its evidence, based on ``record.version + 1``; None without.
+        at: Now (aware).
+    """
+
+    record: DeviceRecord
+    claims: tuple[IdentityClaim, ...]
+    certificate: IssuedCertificate
+    entry: Mapping[str, object]
+    older_end: datetime
+    judgement: Judgement | None
+    at: datetime
 
 
 class Store(DeviceReader, CredentialReader, Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -35,7 +36,7 @@ from verifier.issuance.profiles import (
     certificate_serial,
     spiffe_id,
 )
-from verifier.ports import DeviceRecord, Entropy, Judgement, Store
+from verifier.ports import DeviceIssuance, DeviceRecord, Entropy, Judgement, Store
 from verifier.ports.credentials import CredentialKind, IdentityClaim, IssuedCertificate
 from verifier.services.attest import Attest, next_entry
 from verifier.services.challenge import Nonces
@@ -77,11 +78,20 @@ class Enrolled:
     ima_next: int
 
 
+class Writer(Protocol):
+    """Commits issuances; see ``verifier.store.group_writer``."""
+
+    def submit(self, item: DeviceIssuance) -> Future[int | Conflict]:
+        """Return a future of the entry's number in the issuance log, or of the refusal."""
+        ...
+
+
 class Enrol:
     """The use case.
 
     Args:
-        store: Where the device is written.
+        store: What is known, and where alarms go.
+        writer: Writes what is issued.
         attest: Signs and decides on the enrolment's result.
         nonces: Whose nonces are answered.
         terms: What the owner asks at a moment, of a request without a label.
@@ -98,6 +108,7 @@ class Enrol:
         self,
         *,
         store: Store,
+        writer: Writer,
         attest: Attest,
         nonces: Nonces,
         terms: Callable[[datetime], EnrolmentTerms],
@@ -110,6 +121,7 @@ class Enrol:
         activations: Activations | None = None,
     ) -> None:
         self._store = store
+        self._writer = writer
         self._attest = attest
         self._nonces = nonces
         self._terms = terms
@@ -304,27 +316,26 @@ class Enrol:
         request: EnrolmentRequest,
         at: datetime,
     ) -> int:
-        """Write device, certificate and first result in one transaction; returns its log number."""
+        """Have device, certificate and first result written together; returns the log number."""
         ear = judgement.result.ear if judgement else request.result
         entry = issued_entry(
-            issued,
-            ear=ear.encode(),
-            evidence=request.evidence,
-            proofs=accepted.proofs,
+            issued, ear=ear.encode(), evidence=request.evidence, proofs=accepted.proofs
         )
-        with self._store.work() as work:
-            work.enrol(record)
-            work.claim(
-                record.device,
-                [IdentityClaim(kind=one.kind, value=one.value) for one in accepted.identities],
-            )
-            number = work.issue(issued, entry, at)
-            work.supersede(issued, at + accepted.device_class.overlap, at)
-            if judgement is not None and not all(work.record([judgement])):
-                raise Conflict(
-                    RefusalCode.CONFLICT, f"device {record.device} changed meanwhile; try again"
-                )
-        return number
+        issuance = DeviceIssuance(
+            record=record,
+            claims=tuple(
+                IdentityClaim(kind=one.kind, value=one.value) for one in accepted.identities
+            ),
+            certificate=issued,
+            entry=entry,
+            older_end=at + accepted.device_class.overlap,
+            judgement=judgement,
+            at=at,
+        )
+        outcome = self._writer.submit(issuance).result()
+        if isinstance(outcome, Conflict):
+            raise outcome
+        return outcome
 
 
 def _record(

@@ -117,13 +117,13 @@ class CredentialWriting:
             if holder == device:
                 continue
             if holder is not None:
-                raise _taken(one, holder)
+                raise taken_by(one, holder)
             try:
                 self._connection.execute(
                     insert(identity_claims).values(kind=one.kind, value=one.value, device_id=device)
                 )
             except IntegrityError as error:
-                raise _taken(one, "another device") from error
+                raise taken_by(one, "another device") from error
 
     def revoke_certificate(self, sha256: bytes, code: int, reason: str, at: datetime) -> bool:
         """Revoke one certificate and log it; False if there is none or it was revoked before."""
@@ -274,9 +274,7 @@ class CredentialWriting:
             certificates.c.serial == rows.serial_text(certificate.serial)
         )
         if self._connection.execute(serial).first() is not None:
-            raise Conflict(
-                RefusalCode.SERIAL_TAKEN, "the serial number was given before; try again"
-            )
+            raise serial_taken()
         if not certificate.spki_sha256:
             return
         query = select(certificates.c.holder).where(
@@ -285,11 +283,7 @@ class CredentialWriting:
         )
         holder = self._connection.execute(query.limit(1)).scalar()
         if holder is not None:
-            raise Conflict(
-                RefusalCode.KEY_ALREADY_CERTIFIED,
-                f"this key was certified for {holder or 'a device of before'}; one key has one "
-                "holder. Make a new key",
-            )
+            raise key_taken(holder)
 
     def _take_log(self) -> tuple[int, bytes]:
         """Become the log's only writer and return its last number and digest."""
@@ -314,7 +308,22 @@ class CredentialWriting:
             self._connection.execute(insert(revisions).values(subject=subject, number=1))
 
 
-def _taken(one: IdentityClaim, holder: str) -> Conflict:
+def serial_taken() -> Conflict:
+    """Return the refusal of a serial number that was given before."""
+    return Conflict(RefusalCode.SERIAL_TAKEN, "the serial number was given before; try again")
+
+
+def key_taken(holder: str) -> Conflict:
+    """Return the refusal of a key that another holder has."""
+    return Conflict(
+        RefusalCode.KEY_ALREADY_CERTIFIED,
+        f"this key was certified for {holder or 'a device of before'}; one key has one holder. "
+        "Make a new key",
+    )
+
+
+def taken_by(one: IdentityClaim, holder: str) -> Conflict:
+    """Return the refusal of an identity that another device is."""
     return Conflict(
         RefusalCode.IDENTITY_TAKEN,
         f"this {one.kind} belongs to device {holder}; two devices cannot be one. If the hardware "

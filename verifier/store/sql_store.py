@@ -8,9 +8,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, and_, delete, exists, select
 
-from verifier.ports import Judgement
+from verifier.errors import Conflict
+from verifier.ports import DeviceIssuance, Judgement
 from verifier.store import rows
 from verifier.store.engine import make_engine, store_errors
+from verifier.store.issuing import Issuing
 from verifier.store.reading import Reading
 from verifier.store.tables import devices, evidence, firmware_logs, outbox, results
 from verifier.store.unit_of_work import Work
@@ -56,6 +58,11 @@ class SqlStore(Reading):
         """Write several judgements in one transaction; False where a row had moved on."""
         with self._transaction() as connection:
             return Work(connection, with_outbox=self._with_outbox).record(judgements)
+
+    def issue_all(self, items: Sequence[DeviceIssuance]) -> Sequence[int | Conflict]:
+        """Write several issuances in one transaction: entry numbers, or why one was refused."""
+        with self._transaction() as connection:
+            return Issuing(connection, with_outbox=self._with_outbox).issue_all(items)
 
     def delivered(self, numbers: Sequence[int]) -> None:
         """Forget rows that the broker has acknowledged."""

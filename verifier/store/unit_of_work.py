@@ -98,7 +98,7 @@ class Work(CredentialWriting):
             try:
                 self._connection.execute(insert(devices).values(**columns))
             except IntegrityError as error:
-                raise _moved_on(record.device) from error
+                raise moved_on(record.device) from error
             self._connection.execute(insert(evidence).values(device_id=record.device, message=b""))
         else:
             changed = self._connection.execute(
@@ -107,7 +107,7 @@ class Work(CredentialWriting):
                 .values(**columns, version=record.version + 1)
             )
             if changed.rowcount != 1:
-                raise _moved_on(record.device)
+                raise moved_on(record.device)
 
     def revoke(self, device: DeviceId, reason: str, at: datetime, code: int = 0) -> bool:
         """Revoke a device, its agents and all certificates; False if there is no such device.
@@ -274,7 +274,8 @@ def _one_document(kind: DocumentKind, name: str) -> Delete:
     )
 
 
-def _moved_on(device: DeviceId) -> Conflict:
+def moved_on(device: DeviceId) -> Conflict:
+    """Return the refusal of an enrolment whose device's row has changed."""
     return Conflict(
         RefusalCode.CONFLICT, f"device {device} changed meanwhile; repeat the enrolment"
     )
