@@ -16,6 +16,7 @@ from tests.verifier.store.credential_cases import (
     CredentialCases,
     check_certificates_of_before_enter_the_log,
 )
+from tests.verifier.store.issuing_cases import IssuingCases
 from tests.verifier.store.store_cases import StoreCases, check_older_sets_are_kept
 from verifier.errors import Unavailable
 from verifier.store.migrate import migrate
@@ -44,6 +45,10 @@ class TestPostgres(StoreCases):
 
 class TestPostgresCredentials(CredentialCases):
     """Every case about credentials, on PostgreSQL."""
+
+
+class TestPostgresIssuing(IssuingCases):
+    """Every case about many issuances, on PostgreSQL."""
 
 
 def test_replicas_that_start_together_migrate_once(url: str) -> None:

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -25,6 +26,9 @@ from attestation.ek.names import read_name
 from attestation.errors import LimitExceeded, MalformedInput, UntrustedEndorsement
 from attestation.limits import MAX_REVOCATION_LIST_BYTES
 from attestation.refusals import RefusalCode
+
+_NAMES_KEPT: Final = 256
+"""Issuers' names in normal form: a fleet has few issuers."""
 
 _STRUCTURE: Final = "CertificateList"
 
@@ -68,7 +72,12 @@ def certificate_id(issuer: x509.Name, serial: int) -> bytes:
 
 def _comparable(name: x509.Name) -> bytes:
     """Return a name's normal form as bytes that no other name's begin with."""
-    reader = der.DerReader(name.public_bytes(), _STRUCTURE)
+    return _normal(name.public_bytes())
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def _normal(name: bytes) -> bytes:
+    reader = der.DerReader(name, _STRUCTURE)
     return json.dumps(read_name(reader.next("issuer", der.SEQUENCE)).key).encode()
 
 

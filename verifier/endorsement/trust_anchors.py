@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -41,6 +42,9 @@ from verifier.endorsement.revocation import (
 
 MAX_ANCHORS: Final = 512
 """The TPM makers' roots and their intermediates together are below 200."""
+
+_ISSUERS_KEPT: Final = 64
+"""Certificates above leaves that are remembered as read."""
 
 _STRUCTURE: Final = "certificate chain"
 _MIN_RSA_BITS: Final = 2048
@@ -182,7 +186,7 @@ class TrustAnchors:
                 f"{len(chain)} certificates were presented, wanted 1 to {MAX_CHAIN_LENGTH}",
                 structure=_STRUCTURE,
             )
-        parsed = tuple(parse_certificate(der) for der in chain)
+        parsed = (parse_certificate(chain[0]), *(_issuer(der) for der in chain[1:]))
         if self.store is None:
             raise UntrustedEndorsement(
                 RefusalCode.CERTIFICATE_UNTRUSTED,
@@ -248,6 +252,12 @@ class TrustAnchors:
             .build_client_verifier()
         )
         return verifier.verify(chain[0], list(chain[1:])).chain
+
+
+@lru_cache(maxsize=_ISSUERS_KEPT)
+def _issuer(der: bytes) -> x509.Certificate:
+    """Read a certificate above the leaf; the devices of a maker show the same ones."""
+    return parse_certificate(der)
 
 
 def _store(certificates: Sequence[x509.Certificate]) -> Store | None:

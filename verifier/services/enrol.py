@@ -183,7 +183,7 @@ class Enrol:
             terms=replace(self._terms(at), label=label),
             at=at,
             replays=self._replays,
-            known=self._known(presented, at) if presented is not None else None,
+            known=self._known(presented, at) if _may_be_ours(request, presented) else None,
             activations=self._activations,
         )
         existing = self._store.device(accepted.device)
@@ -199,14 +199,14 @@ class Enrol:
         self._enrolled()
         return enrolled
 
-    def _known(self, presented: bytes, at: datetime) -> KnownDevice | None:
+    def _known(self, presented: bytes | None, at: datetime) -> KnownDevice | None:
         """Return the device that was given this certificate by us; None if it is not ours.
 
         Raises:
             NotAuthorised: ``client-certificate-wrong`` if it is an AI agent's,
                 ``certificate-revoked``, ``device-revoked``.
         """
-        stored = self._store.certificate(hashlib.sha256(presented).digest())
+        stored = self._store.certificate(hashlib.sha256(presented or b"").digest())
         if stored is None:
             return None
         if stored.certificate.kind is not CredentialKind.DEVICE:
@@ -336,6 +336,11 @@ class Enrol:
         if isinstance(outcome, Conflict):
             raise outcome
         return outcome
+
+
+def _may_be_ours(request: EnrolmentRequest, presented: bytes | None) -> bool:
+    """Whether the client certificate is another than the manufacturer's in the request."""
+    return presented is not None and (presented,) != request.idevid_chain[:1]
 
 
 def _record(

@@ -35,6 +35,24 @@ _RENEW = (
         }
     )
 )
+_NEW_DEVICE = insert(devices)
+_NEW_EVIDENCE = insert(evidence)
+_NEW_CLAIM = insert(identity_claims)
+_NEW_CERTIFICATE = insert(certificates)
+_NEW_ENTRY = insert(issuance_log)
+_VERSIONS = (
+    select(devices.c.device_id, devices.c.version)
+    .where(devices.c.device_id.in_(bindparam("b_names", expanding=True)))
+    .order_by(devices.c.device_id)
+    .with_for_update()
+)
+_HOLDERS = select(certificates.c.serial, certificates.c.spki_sha256, certificates.c.holder).where(
+    certificates.c.serial.in_(bindparam("b_serials", expanding=True))
+    | certificates.c.spki_sha256.in_(bindparam("b_keys", expanding=True))
+)
+_CLAIMS = select(identity_claims).where(
+    identity_claims.c.value.in_(bindparam("b_values", expanding=True))
+)
 _END = (
     update(certificates)
     .where(certificates.c.sha256 == bindparam("b_sha256"))
@@ -102,26 +120,17 @@ class Issuing(Work):
         return outcomes
 
     def _known(self, items: Sequence[DeviceIssuance]) -> _Known:
+        execute = self._connection.execute
         names = sorted({item.record.device for item in items})
-        found = self._connection.execute(
-            select(devices.c.device_id, devices.c.version)
-            .where(devices.c.device_id.in_(names))
-            .order_by(devices.c.device_id)
-            .with_for_update()
-        )
+        found = execute(_VERSIONS, {"b_names": names})
         known = _Known(versions={row.device_id: row.version for row in found})
         serials = [credential_rows.serial_text(item.certificate.serial) for item in items]
-        keys = {item.certificate.spki_sha256 for item in items}
-        query = select(certificates.c.serial, certificates.c.spki_sha256, certificates.c.holder)
-        for row in self._connection.execute(
-            query.where(certificates.c.serial.in_(serials) | certificates.c.spki_sha256.in_(keys))
-        ):
+        keys = list({item.certificate.spki_sha256 for item in items})
+        for row in execute(_HOLDERS, {"b_serials": serials, "b_keys": keys}):
             known.serials.add(row.serial)
             known.holders.setdefault(bytes(row.spki_sha256), set()).add(row.holder)
-        values = {claim.value for item in items for claim in item.claims}
-        for row in self._connection.execute(
-            select(identity_claims).where(identity_claims.c.value.in_(values))
-        ):
+        values = list({claim.value for item in items for claim in item.claims})
+        for row in execute(_CLAIMS, {"b_values": values}):
             known.claims[row.kind, bytes(row.value)] = row.device_id
         return known
 
@@ -145,19 +154,19 @@ class Issuing(Work):
 
     def _execute(self, written: _Rows) -> None:
         for statement, columns in (
-            (insert(devices), written.new),
+            (_NEW_DEVICE, written.new),
             (_RENEW, written.renewed),
-            (insert(identity_claims), written.claims),
-            (insert(certificates), written.certificates),
+            (_NEW_CLAIM, written.claims),
+            (_NEW_CERTIFICATE, written.certificates),
             (_END, written.ends),
             (_SUPERSEDE, written.superseded),
-            (insert(issuance_log), written.entries),
+            (_NEW_ENTRY, written.entries),
         ):
             if columns:
                 self._connection.execute(statement, columns)
         if written.new:
             empty = [{"device_id": one["device_id"], "message": b""} for one in written.new]
-            self._connection.execute(insert(evidence), empty)
+            self._connection.execute(_NEW_EVIDENCE, empty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

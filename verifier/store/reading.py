@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, and_, func, select
+from sqlalchemy import Connection, Engine, and_, bindparam, func, select
 
 from attestation.errors import InputError
 from attestation.identity import DeviceId
@@ -41,6 +41,8 @@ from verifier.store.tables import (
 REFERENCE_REVISION = "reference-sets"
 """The subject under which changes of reference sets and documents are counted."""
 
+_DEVICE = select(devices).where(devices.c.device_id == bindparam("b_device"))
+
 
 class Reading(CredentialReading):
     """Every question, each in its own short transaction.
@@ -60,7 +62,7 @@ class Reading(CredentialReading):
     def device(self, device: DeviceId) -> DeviceRecord | None:
         """Return one device, as it is now."""
         with self._open() as connection:
-            row = connection.execute(select(devices).where(devices.c.device_id == device)).first()
+            row = connection.execute(_DEVICE, {"b_device": device}).first()
         return rows.device_from(row) if row else None
 
     def device_by_certificate(self, sha256: bytes) -> DeviceId | None:

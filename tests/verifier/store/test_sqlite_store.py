@@ -17,6 +17,7 @@ from tests.verifier.store.credential_cases import (
     CredentialCases,
     check_certificates_of_before_enter_the_log,
 )
+from tests.verifier.store.issuing_cases import IssuingCases
 from tests.verifier.store.store_cases import StoreCases, check_older_sets_are_kept, enrol
 from verifier.errors import Unavailable
 from verifier.ports import Judgement
@@ -47,6 +48,10 @@ class TestSqlite(StoreCases):
 
 class TestSqliteCredentials(CredentialCases):
     """Every case about credentials, on SQLite."""
+
+
+class TestSqliteIssuing(IssuingCases):
+    """Every case about many issuances, on SQLite."""
 
 
 def test_migrations_make_the_tables_that_the_code_uses(url: str) -> None:

@@ -1,0 +1,200 @@
+"""What every store must do with many issuances at once; run for SQLite and for PostgreSQL."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from attestation.refusals import RefusalCode as Code
+from tests.simulators.stored import AT, a_certificate, a_device, a_judgement
+from tests.verifier.store.credential_cases import followed
+from verifier.errors import Conflict
+from verifier.ports import DeviceIssuance
+from verifier.ports.credentials import SUPERSEDED, IdentityClaim
+from verifier.services.issue import issued_entry
+from verifier.store.sql_store import SqlStore
+
+LATER = AT + timedelta(hours=1)
+
+
+def ek(value: bytes) -> IdentityClaim:
+    return IdentityClaim(kind="ek", value=value * 32)
+
+
+def an_issuance(name: str, version: int = 0, **changes: object) -> DeviceIssuance:
+    record = a_device(name, version)
+    certificate = a_certificate(record)
+    made = DeviceIssuance(
+        record=record,
+        claims=(ek(name[-1:].encode()),),
+        certificate=certificate,
+        entry=issued_entry(certificate),
+        older_end=AT,
+        judgement=a_judgement(name, seq=version // 2 + 1, based_on=version + 1),
+        at=AT,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def codes(outcomes: object) -> list[object]:
+    assert isinstance(outcomes, list)
+    return [one.code if isinstance(one, Conflict) else one for one in outcomes]
+
+
+class IssuingCases:
+    """Inherited by one class for each database, which gives ``store``."""
+
+    def test_many_devices_are_written_whole(self, store: SqlStore) -> None:
+        items = [an_issuance(f"sn-{number}") for number in range(5)]
+
+        assert codes(store.issue_all(items)) == [1, 2, 3, 4, 5]
+
+        for number, item in enumerate(items, 1):
+            record = store.device(item.record.device)
+            assert record is not None
+            assert (record.version, record.seq) == (2, 1)
+            assert record.certificate_sha256 == item.certificate.sha256
+            found = store.certificate(item.certificate.sha256)
+            assert found is not None
+            assert (found.certificate, found.number) == (item.certificate, number)
+            assert item.judgement is not None
+            assert store.newest_result(item.record.device) == item.judgement.result
+            assert store.last_evidence(item.record.device) == item.judgement.evidence
+        assert followed(list(store.log_entries())).number == 5
+
+    def test_device_without_evidence_is_written_without_a_result(self, store: SqlStore) -> None:
+        item = an_issuance("sn-1", judgement=None)
+
+        assert codes(store.issue_all([item])) == [1]
+
+        record = store.device(item.record.device)
+        assert record is not None
+        assert (record.version, record.seq) == (1, 0)
+        assert store.newest_result(item.record.device) is None
+
+    def test_refused_issuance_leaves_nothing_and_harms_no_other(self, store: SqlStore) -> None:
+        store.issue_all([an_issuance("sn-1")])
+        before = an_issuance("sn-1")
+        taken_serial = an_issuance("sn-2")
+        taken_serial = replace(
+            taken_serial,
+            certificate=replace(taken_serial.certificate, serial=before.certificate.serial),
+        )
+        taken_key = an_issuance("sn-3")
+        taken_key = replace(
+            taken_key,
+            certificate=replace(taken_key.certificate, spki_sha256=before.certificate.spki_sha256),
+        )
+        outcomes = store.issue_all(
+            [
+                before,
+                taken_serial,
+                taken_key,
+                an_issuance("sn-4", claims=before.claims),
+                an_issuance("sn-5", version=7),
+                an_issuance("sn-6"),
+            ]
+        )
+
+        assert codes(outcomes) == [
+            Code.CONFLICT,
+            Code.SERIAL_TAKEN,
+            Code.KEY_ALREADY_CERTIFIED,
+            Code.IDENTITY_TAKEN,
+            Code.CONFLICT,
+            2,
+        ]
+        assert [record.device for record in store.devices()] == ["sn-1", "sn-6"]
+        assert [entry.number for entry in store.log_entries()] == [1, 2]
+
+    def test_two_of_one_batch_cannot_be_the_same(self, store: SqlStore) -> None:
+        one, same_key = an_issuance("sn-1"), an_issuance("sn-2")
+        same_key = replace(
+            same_key,
+            certificate=replace(same_key.certificate, spki_sha256=one.certificate.spki_sha256),
+        )
+        outcomes = store.issue_all(
+            [one, replace(one, claims=()), same_key, an_issuance("sn-3", claims=one.claims)]
+        )
+
+        assert codes(outcomes) == [
+            1,
+            Code.CONFLICT,
+            Code.KEY_ALREADY_CERTIFIED,
+            Code.IDENTITY_TAKEN,
+        ]
+
+    def test_renewal_revokes_what_was_before_at_once(self, store: SqlStore) -> None:
+        first = an_issuance("sn-1")
+        store.issue_all([first])
+        revision = store.revocation_revision()
+
+        assert codes(store.issue_all([an_issuance("sn-1", version=2, at=LATER)])) == [2]
+
+        old = store.certificate(first.certificate.sha256)
+        assert old is not None
+        assert (old.revoked_at, old.revoked_code) == (LATER, SUPERSEDED)
+        assert [entry.kind for entry in store.log_entries()] == ["issued", "issued", "revoked"]
+        assert followed(list(store.log_entries())).number == 3
+        assert store.revocation_revision() > revision
+        record = store.device(first.record.device)
+        assert record is not None
+        assert (record.version, record.seq) == (4, 2)
+
+    def test_renewal_with_overlap_plans_the_end(self, store: SqlStore) -> None:
+        first = an_issuance("sn-1")
+        store.issue_all([first])
+
+        store.issue_all([an_issuance("sn-1", version=2, older_end=LATER)])
+
+        old = store.certificate(first.certificate.sha256)
+        assert old is not None
+        assert (old.revoked_at, old.ends_at) == (None, LATER)
+        assert list(store.due(AT, 10)) == []
+        assert [one.certificate.sha256 for one in store.due(LATER, 10)] == [old.certificate.sha256]
+
+    def test_planned_end_is_never_moved_back(self, store: SqlStore) -> None:
+        first = an_issuance("sn-1")
+        store.issue_all([first])
+        store.issue_all([an_issuance("sn-1", version=2, older_end=LATER)])
+
+        much_later = LATER + timedelta(days=1)
+        store.issue_all([an_issuance("sn-1", version=4, older_end=much_later)])
+
+        old = store.certificate(first.certificate.sha256)
+        assert old is not None
+        assert old.ends_at == LATER
+
+    def test_own_claims_may_be_repeated(self, store: SqlStore) -> None:
+        store.issue_all([an_issuance("sn-1")])
+        again = an_issuance("sn-1", version=2, claims=(ek(b"1"), ek(b"1"), ek(b"n")))
+
+        assert codes(store.issue_all([again])) == [2]
+        assert codes(store.issue_all([an_issuance("sn-2", claims=(ek(b"n"),))])) == [
+            Code.IDENTITY_TAKEN
+        ]
+
+    @pytest.mark.parametrize("writers", [4])
+    def test_writers_at_the_same_time_keep_one_chain(self, store: SqlStore, writers: int) -> None:
+        def write(writer: int) -> list[object]:
+            return [
+                outcome
+                for batch in range(5)
+                for outcome in codes(
+                    store.issue_all(
+                        [
+                            an_issuance(f"sn-{writer}-{batch}-{number}", claims=())
+                            for number in range(3)
+                        ]
+                    )
+                )
+            ]
+
+        with ThreadPoolExecutor(writers) as pool:
+            numbers = [one for part in pool.map(write, range(writers)) for one in part]
+
+        assert sorted(map(str, numbers), key=int) == [str(one + 1) for one in range(60)]
+        assert followed(list(store.log_entries())).number == 60
