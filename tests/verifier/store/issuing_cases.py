@@ -116,8 +116,19 @@ class IssuingCases:
             same_key,
             certificate=replace(same_key.certificate, spki_sha256=one.certificate.spki_sha256),
         )
+        same_serial = an_issuance("sn-4")
+        same_serial = replace(
+            same_serial,
+            certificate=replace(same_serial.certificate, serial=one.certificate.serial),
+        )
         outcomes = store.issue_all(
-            [one, replace(one, claims=()), same_key, an_issuance("sn-3", claims=one.claims)]
+            [
+                one,
+                replace(one, claims=()),
+                same_key,
+                an_issuance("sn-3", claims=one.claims),
+                same_serial,
+            ]
         )
 
         assert codes(outcomes) == [
@@ -125,6 +136,7 @@ class IssuingCases:
             Code.CONFLICT,
             Code.KEY_ALREADY_CERTIFIED,
             Code.IDENTITY_TAKEN,
+            Code.SERIAL_TAKEN,
         ]
 
     def test_renewal_revokes_what_was_before_at_once(self, store: SqlStore) -> None:
