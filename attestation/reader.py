@@ -70,6 +70,14 @@ class Reader:
         """Bytes not yet read."""
         return self._end - self.offset
 
+    def ahead(self) -> tuple[bytes, int, int]:
+        """Return the bytes, the place that is read next, and their end.
+
+        For a loop over thousands of records, which bounds each read by that end itself and moves
+        :attr:`offset` behind what it took.
+        """
+        return self._data, self.offset, self._end
+
     def take(self, count: int, field: str = "bytes") -> bytes:
         """Read exactly ``count`` bytes.
 

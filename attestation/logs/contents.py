@@ -55,6 +55,18 @@ def how_measured(kind: int, content: bytes, digest: bytes, hasher: Hasher) -> st
     """
     if hasher(content).digest() == digest:
         return WHOLE
+    return how_measured_in_part(kind, content, digest, hasher)
+
+
+def how_measured_in_part(kind: int, content: bytes, digest: bytes, hasher: Hasher) -> str | None:
+    """Tell which quirk explains a content that was not hashed whole; None if none does.
+
+    Args:
+        kind: The event's TCG_EVENTTYPE.
+        content: Its content, as logged.
+        digest: Its digest in the bank of ``hasher``.
+        hasher: From :data:`HASHERS`.
+    """
     try:
         if kind == _VARIABLE_BOOT:
             if hasher(parse_variable(content).data).digest() == digest:

@@ -8,48 +8,35 @@ the digests in the log, in their order, are what was measured. Even then an even
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import Final, NewType, cast
 
 from attestation.algorithms import HashAlgorithm
 from attestation.errors import ReplayMismatch
-from attestation.logs.contents import HASHERS, Hasher, how_measured
+from attestation.logs.contents import HASHERS, WHOLE, Hasher, how_measured_in_part
 from attestation.logs.event_types import EventType, event_type_name
 from attestation.logs.tcg import UnverifiedEvent, UnverifiedLog
-from attestation.pcr import PcrBanks
+from attestation.pcr import PCR_COUNT, PcrBanks
 from attestation.refusals import RefusalCode
 
 _NO_ACTION: Final = int(EventType.NO_ACTION)
+
+Column = Sequence[bytes | None]
+"""Digests of a log's extending events in one bank, None where an event does not carry it."""
+
 _ALL_ONES_PCRS: Final = frozenset(range(17, 23))
 """PCRs that TPM2_Startup sets to ones until a dynamic launch (PC Client TPM Profile, 4.6.2)."""
 
 
-class MeasuredEvent(NamedTuple):
-    """One event that extends a PCR (a named tuple for the same reason as UnverifiedEvent).
+MeasuredEvent = NewType("MeasuredEvent", UnverifiedEvent)
+"""An event that extends a PCR, of a log that was replayed.
 
-    Attributes:
-        number: Position in the log.
-        pcr: PCR index, 0..23.
-        type: TCG_EVENTTYPE; a hint, never proven by a digest.
-        digests: (TPM_ALG_ID, digest) in the order of the log's banks.
-        event: The content as logged; proven only where :func:`check_event_contents` looks.
-    """
-
-    number: int
-    pcr: int
-    type: int
-    digests: tuple[tuple[int, bytes], ...]
-    event: bytes
-
-    def digest(self, bank: HashAlgorithm) -> bytes | None:
-        """Return the digest extended into ``bank``, None if the event did not extend that bank."""
-        return _digest_in(self, bank)
-
-
-_MEASURED: Final[Callable[[UnverifiedEvent], MeasuredEvent]] = partial(tuple.__new__, MeasuredEvent)
-"""As ``MeasuredEvent._make``, for an event that has the right number of fields."""
+The same tuple, since a log is read within the time of a request; its type says what it has been
+through. Its digests are what was measured once a quote shows the replayed value; its type is a hint
+and its content is proven only where :func:`check_event_contents` looks.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +49,10 @@ class ReplayedLog:
         covered: For each replayed bank the PCRs that have at least one extending event, each of
             which carries that bank. A PCR with one event that lacks the bank is *not* covered.
         events: The extending events in order, whatever their bank.
-        contents: By bank and event number what :func:`how_measured` says, once
+        contents: By bank and event number what ``contents.how_measured`` says, once
             :func:`check_event_contents` has asked it: whoever comes later need not hash again.
+        columns: By replayed bank the events' digests in that bank, in their order; None where an
+            event does not carry it. Filled by :meth:`column` for other banks.
     """
 
     pcrs: PcrBanks
@@ -72,6 +61,14 @@ class ReplayedLog:
     contents: dict[HashAlgorithm, dict[int, str | None]] = field(
         default_factory=dict, compare=False, repr=False
     )
+    columns: dict[HashAlgorithm, Column] = field(default_factory=dict, compare=False, repr=False)
+
+    def column(self, bank: HashAlgorithm) -> Column:
+        """Return the digest of each event in one bank, None where an event does not carry it."""
+        found = self.columns.get(bank)
+        if found is None:
+            found = self.columns[bank] = [event.digest(bank) for event in self.events]
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,62 +105,65 @@ def replay(log: UnverifiedLog, banks: Iterable[HashAlgorithm] | None = None) -> 
         ReplayMismatch: ``log-bank-missing`` if a wanted bank is not in the log.
     """
     wanted = tuple(bank for bank in HashAlgorithm if bank in log.banks) if banks is None else banks
-    extending = [event for event in log.events if event.type != _NO_ACTION]
-    events = tuple(map(_MEASURED, extending))
-    pcrs = {bank: _replay_bank(log, bank, events) for bank in wanted}
+    events = cast(  # a call of the type for each of them would be felt
+        "tuple[MeasuredEvent, ...]",
+        tuple([event for event in log.events if event[2] != _NO_ACTION]),
+    )
+    columns: dict[HashAlgorithm, Column] = {}
+    pcrs: dict[HashAlgorithm, dict[int, bytes]] = {}
+    indices = [event[1] for event in events]
+    for bank in wanted:
+        if bank not in log.banks:
+            raise ReplayMismatch(
+                RefusalCode.LOG_BANK_MISSING,
+                f"the log has no {bank.label} bank; it has "
+                + ", ".join(f"0x{alg_id:04x}" for alg_id in log.banks),
+                structure="firmware log",
+            )
+        columns[bank] = _column(events, log.banks, bank)
+        pcrs[bank] = _replay_bank(indices, columns[bank], bank, log.startup_locality)
     return ReplayedLog(
         pcrs=pcrs,
         covered={bank: frozenset(values) for bank, values in pcrs.items()},
         events=events,
+        columns=columns,
     )
 
 
+def _column(
+    events: tuple[MeasuredEvent, ...], banks: tuple[int, ...], bank: HashAlgorithm
+) -> Column:
+    """Return each event's digest in one bank of the log; nearly every event carries every bank."""
+    place, count = banks.index(bank), len(banks)
+    if count == 1:  # an event carries one bank at least
+        return [digests[0][1] for _, _, _, digests, _ in events]
+    return [
+        digests[place][1] if len(digests) == count else dict(digests).get(bank)
+        for _, _, _, digests, _ in events
+    ]
+
+
 def _replay_bank(
-    log: UnverifiedLog, bank: HashAlgorithm, events: tuple[MeasuredEvent, ...]
+    indices: list[int], column: Column, bank: HashAlgorithm, locality: int
 ) -> dict[int, bytes]:
     """Return the values of one bank's covered PCRs."""
-    if bank not in log.banks:
-        raise ReplayMismatch(
-            RefusalCode.LOG_BANK_MISSING,
-            f"the log has no {bank.label} bank; it has "
-            + ", ".join(f"0x{alg_id:04x}" for alg_id in log.banks),
-            structure="firmware log",
-        )
     hasher = HASHERS[bank]
-    position = log.banks.index(bank)
-    count = len(log.banks)
-    values: dict[int, bytes] = {}
+    values = list(_start_values(bank.size, locality))
     lacking: set[int] = set()
-    for _, pcr, _, digests, _ in events:
-        if len(digests) == count:
-            digest: bytes | None = digests[position][1]
-        else:
-            digest = dict(digests).get(bank)
+    for pcr, digest in zip(indices, column, strict=True):
         if digest is None:
             lacking.add(pcr)
-            continue
-        before = values.get(pcr)
-        if before is None:
-            before = _start_value(pcr, bank.size, log.startup_locality)
-        values[pcr] = hasher(before + digest).digest()
-    for pcr in lacking:
-        values.pop(pcr, None)
-    return values
+        else:
+            values[pcr] = hasher(values[pcr] + digest).digest()
+    return {pcr: values[pcr] for pcr in dict.fromkeys(indices) if pcr not in lacking}
 
 
-def _start_value(pcr: int, size: int, locality: int) -> bytes:
-    if pcr in _ALL_ONES_PCRS:
-        return b"\xff" * size
-    if pcr == 0:
-        return bytes(size - 1) + bytes((locality,))
-    return bytes(size)
-
-
-def _digest_in(event: UnverifiedEvent | MeasuredEvent, bank: HashAlgorithm) -> bytes | None:
-    for alg_id, digest in event.digests:
-        if alg_id == bank:
-            return digest
-    return None
+@lru_cache(maxsize=64)
+def _start_values(size: int, locality: int) -> tuple[bytes, ...]:
+    """Return what the PCRs of a bank hold before anything is measured."""
+    ones, zeros = b"\xff" * size, bytes(size)
+    first = bytes(size - 1) + bytes((locality,))
+    return (first, *(ones if pcr in _ALL_ONES_PCRS else zeros for pcr in range(1, PCR_COUNT)))
 
 
 # --- content against digest ----------------------------------------------------------------
@@ -233,23 +233,27 @@ def check_event_contents(
     hasher = HASHERS[bank]
     found = []
     told: dict[int, str | None] = {}
-    for event in log.events:
-        if event.type not in DATA_HASH_TYPES:
+    column = (
+        log.column(bank)
+        if isinstance(log, ReplayedLog)
+        else [event.digest(bank) for event in log.events]
+    )
+    for (number, pcr, kind, _, content), digest in zip(log.events, column, strict=True):
+        if kind not in DATA_HASH_TYPES or digest is None:
             continue
-        digest = _digest_in(event, bank)
-        if digest is None:
+        if hasher(content).digest() == digest:  # as nearly all
+            told[number] = WHOLE
             continue
-        told[event.number] = how = how_measured(event.type, event.event, digest, hasher)
-        if how is not None:
-            continue
-        found.append(
-            Contradiction(
-                number=event.number,
-                pcr=event.pcr,
-                type_name=event_type_name(event.type),
-                reason=_explain(event.type, digest, hasher, bank),
+        told[number] = how = how_measured_in_part(kind, content, digest, hasher)
+        if how is None:
+            found.append(
+                Contradiction(
+                    number=number,
+                    pcr=pcr,
+                    type_name=event_type_name(kind),
+                    reason=_explain(kind, digest, hasher, bank),
+                )
             )
-        )
     if isinstance(log, ReplayedLog):
         log.contents[bank] = told
     return tuple(found)

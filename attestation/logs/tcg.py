@@ -20,10 +20,9 @@ where no real log needs the latitude (each was measured over every log in ``test
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from attestation.algorithms import DIGEST_SIZES, HashAlgorithm
@@ -33,8 +32,6 @@ from attestation.logs.event_types import EventType
 from attestation.pcr import PCR_COUNT
 from attestation.reader import LE_U32, Reader, Struct, pack
 from attestation.refusals import RefusalCode
-
-_Digests = tuple[tuple[int, bytes], ...]
 
 _STRUCTURE: Final = "firmware log"
 _SHA1_HEADER: Final = Struct("<II20sI")
@@ -72,6 +69,13 @@ class UnverifiedEvent(NamedTuple):
     type: int
     digests: tuple[tuple[int, bytes], ...]
     event: bytes
+
+    def digest(self, bank: HashAlgorithm) -> bytes | None:
+        """Return the digest for ``bank``, None if the event does not carry that bank."""
+        for alg_id, digest in self.digests:
+            if alg_id == bank:
+                return digest
+        return None
 
 
 _EVENT: Final[Callable[[tuple[Any, ...]], UnverifiedEvent]] = partial(
@@ -143,25 +147,18 @@ def _read_log(reader: Reader, events: list[UnverifiedEvent]) -> UnverifiedLog:
     first = _read_sha1_event(reader, 0)
     crypto_agile = first.type == _NO_ACTION and first.event.startswith(_SPEC_ID_AGILE)
     sizes = _parse_spec_id(first.event) if crypto_agile else {_SHA1: HashAlgorithm.SHA1.size}
-    rest = _agile_events(reader, sizes) if crypto_agile else _sha1_events(reader)
-    locality: int | None = None
-    for event in chain((first,), rest):
-        if event[2] == _NO_ACTION and event[4].startswith(_LOCALITY_SIGNATURE):
-            if locality is not None or any(map(_extends_pcr0, events)):
-                raise _malformed(
-                    reader,
-                    "StartupLocality may be stated once, before PCR 0 is extended; it comes "
-                    + ("a second time" if locality is not None else "later"),
-                )
-            locality = _startup_locality(reader, event)
-        events.append(event)
-        if len(events) >= MAX_FIRMWARE_LOG_EVENTS and reader.remaining:
-            raise LimitExceeded(
-                RefusalCode.TOO_MANY,
-                f"a log may have {MAX_FIRMWARE_LOG_EVENTS} events, this one has more",
-                structure=_STRUCTURE,
-                offset=reader.offset,
-            )
+    locality = _accept(reader, events, first, None)
+    read_usual = _usual_events(sizes) if crypto_agile else None
+    while reader.remaining:
+        if read_usual is not None:
+            read_usual(reader, events)
+            _require_few(reader, events)
+            if not reader.remaining:
+                break
+            event = _read_agile_event(reader, sizes, len(events))
+        else:
+            event = _read_sha1_event(reader, len(events))
+        locality = _accept(reader, events, event, locality)
     return UnverifiedLog(
         banks=tuple(sizes),
         events=tuple(events),
@@ -173,6 +170,34 @@ def _read_log(reader: Reader, events: list[UnverifiedEvent]) -> UnverifiedLog:
             if alg_id not in _COMPUTED
         ),
     )
+
+
+def _accept(
+    reader: Reader, events: list[UnverifiedEvent], event: UnverifiedEvent, locality: int | None
+) -> int | None:
+    """Add one event; return the startup locality as far as it was stated."""
+    if event.type == _NO_ACTION and event.event.startswith(_LOCALITY_SIGNATURE):
+        if locality is not None or any(map(_extends_pcr0, events)):
+            raise _malformed(
+                reader,
+                "StartupLocality may be stated once, before PCR 0 is extended; it comes "
+                + ("a second time" if locality is not None else "later"),
+            )
+        locality = _startup_locality(reader, event)
+    events.append(event)
+    _require_few(reader, events)
+    return locality
+
+
+def _require_few(reader: Reader, events: list[UnverifiedEvent]) -> None:
+    """Refuse a log that goes on after as many events as are taken."""
+    if len(events) >= MAX_FIRMWARE_LOG_EVENTS and reader.remaining:
+        raise LimitExceeded(
+            RefusalCode.TOO_MANY,
+            f"a log may have {MAX_FIRMWARE_LOG_EVENTS} events, this one has more",
+            structure=_STRUCTURE,
+            offset=reader.offset,
+        )
 
 
 def _extends_pcr0(event: UnverifiedEvent) -> bool:
@@ -202,43 +227,63 @@ def _read_sha1_event(reader: Reader, number: int) -> UnverifiedEvent:
     return UnverifiedEvent(number, pcr, kind, ((_SHA1, digest),), content)
 
 
-def _sha1_events(reader: Reader) -> Iterator[UnverifiedEvent]:
-    """Read TCG_PCR_EVENTs to the end."""
-    number = 0
-    while reader.remaining:
-        number += 1
-        yield _read_sha1_event(reader, number)
+def _usual_events(sizes: dict[int, int]) -> Callable[[Reader, list[UnverifiedEvent]], None]:
+    """Return what reads TCG_PCR_EVENT2s as long as they are as nearly all are (PFP 10.2.2).
 
-
-def _agile_events(reader: Reader, sizes: dict[int, int]) -> Iterator[UnverifiedEvent]:
-    """Read TCG_PCR_EVENT2s of these banks to the end (PFP 10.2.2).
-
-    An event that carries every bank in Specification ID order, as nearly all do, is read by one
+    That is: they extend, and carry every bank in Specification ID order. They are read by one
     precompiled layout: PCR, type, count with the first algorithm, then digests with the algorithms
-    between them, and size. Any other, and any fault, is read field by field.
+    between them, and size. Any other, and any fault, is left to be read field by field.
     """
     banks = tuple(sizes)
     layout = Struct("<II6s" + "s2s".join(map(str, sizes.values())) + "sI")
     heads = (pack("<IH", len(banks), banks[0]), *(pack("<H", bank) for bank in banks[1:]))
-    alone = len(banks) == 1
-    bank, head = banks[0], heads[0]
-    number = 0
-    while reader.remaining:
-        for fields, content in reader.records(layout):
-            if alone:
-                usual = fields[2] == head
-                digests: _Digests = ((bank, fields[3]),)
-            else:
-                usual = fields[2:-1:2] == heads
-                digests = tuple(zip(banks, fields[3:-1:2]))  # noqa: B905 - one length by layout
-            if not usual or fields[0] >= PCR_COUNT:
-                reader.offset -= layout.size + len(content)
-                break
-            number += 1
-            yield _EVENT((number, fields[0], fields[1], digests, content))
-        if reader.remaining:
-            number += 1
-            yield _read_agile_event(reader, sizes, number)
+    if len(banks) == 1:
+        return partial(_read_one_bank, layout, banks[0], heads[0])
+    return partial(_read_banks, layout, banks, heads)
+
+
+def _read_one_bank(
+    layout: Struct, bank: int, head: bytes, reader: Reader, events: list[UnverifiedEvent]
+) -> None:
+    data, begin, end = reader.ahead()
+    fixed, read, add = layout.size, layout.unpack_from, events.append
+    last = end - fixed
+    for number in range(len(events), MAX_FIRMWARE_LOG_EVENTS):
+        if begin > last:
+            break
+        pcr, kind, seen, digest, size = read(data, begin)
+        content = begin + fixed
+        stop = content + size
+        if stop > end or seen != head or pcr >= PCR_COUNT or kind == _NO_ACTION:
+            break
+        add(_EVENT((number, pcr, kind, ((bank, digest),), data[content:stop])))
+        begin = stop
+    reader.offset = begin
+
+
+def _read_banks(
+    layout: Struct,
+    banks: tuple[int, ...],
+    heads: tuple[bytes, ...],
+    reader: Reader,
+    events: list[UnverifiedEvent],
+) -> None:
+    data, begin, end = reader.ahead()
+    fixed, read, add = layout.size, layout.unpack_from, events.append
+    last = end - fixed
+    for number in range(len(events), MAX_FIRMWARE_LOG_EVENTS):
+        if begin > last:
+            break
+        fields = read(data, begin)
+        pcr, kind = fields[0], fields[1]
+        content = begin + fixed
+        stop = content + fields[-1]
+        if stop > end or fields[2:-1:2] != heads or pcr >= PCR_COUNT or kind == _NO_ACTION:
+            break
+        digests = tuple(zip(banks, fields[3:-1:2]))  # noqa: B905 - one length by layout
+        add(_EVENT((number, pcr, kind, digests, data[content:stop])))
+        begin = stop
+    reader.offset = begin
 
 
 def _read_agile_event(reader: Reader, sizes: dict[int, int], number: int) -> UnverifiedEvent:

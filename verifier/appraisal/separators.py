@@ -39,12 +39,11 @@ def separator_faults(log: ReplayedLog, bank: HashAlgorithm) -> Mapping[int, str]
     genuine = _DIGESTS[bank]
     counts = dict.fromkeys(SEPARATED_PCRS, 0)
     faults: dict[int, str] = {}
-    for event in log.events:
-        if event.pcr not in counts:
-            continue
-        digest = event.digest(bank)
+    for event, digest in zip(log.events, log.column(bank), strict=True):
         by_digest = digest in genuine
-        by_type = event.type == _SEPARATOR
+        by_type = event[2] == _SEPARATOR
+        if not (by_digest or by_type) or event.pcr not in counts:
+            continue
         if by_digest and by_type:
             counts[event.pcr] += 1
             if event.pcr == _SECURE_BOOT_PCR and digest == _ONES_DIGEST[bank]:
