@@ -22,18 +22,24 @@ from attestation.algorithms import HashAlgorithm
 from attestation.boot.draft import Draft
 from attestation.boot.facts import BootFacts, ImageKind, fact
 from attestation.boot.images import APPLICATION_PCR, IMAGE_PCRS, read_image_event
-from attestation.boot.loader import read_loader_event
+from attestation.boot.loader import LINE_PCRS, read_loader_event
 from attestation.boot.options import read_option_event
 from attestation.boot.secure_boot import SECURE_BOOT_PCR, read_secure_boot_event
 from attestation.logs.event_types import EventType
 from attestation.logs.quirks import QuirkName
 from attestation.logs.replay import MeasuredEvent, ReplayedLog
+from attestation.pcr import PCR_COUNT
+from attestation.uefi.loaders import GRUB_COMMAND
 from attestation.uefi.text import utf8_text
 
 _NO_COVER: Final[frozenset[int]] = frozenset()
-_KNOWN: Final = frozenset(int(kind) for kind in EventType)
+_COMMAND_BEGINS: Final = len(GRUB_COMMAND)
+_IPL: Final = int(EventType.IPL)
 _SEPARATOR: Final = int(EventType.SEPARATOR)
 _ACTIONS: Final = (int(EventType.EFI_ACTION), int(EventType.ACTION))
+_ORDINARY: Final = frozenset(int(kind) for kind in EventType).difference((_SEPARATOR, *_ACTIONS))
+"""Types whose meaning is that of their PCR."""
+
 _SEPARATOR_CONTENTS: Final = frozenset((b"\0\0\0\0", b"\xff\xff\xff\xff"))
 _WINDOWS_SEPARATOR: Final = b"WBCL"
 _WINDOWS_PCRS: Final = (12, 13, 14)
@@ -83,24 +89,28 @@ def derive_boot_facts(log: ReplayedLog, bank: HashAlgorithm, proven: Collection[
     """
     covered = log.covered.get(bank, _NO_COVER).intersection(proven)
     draft = Draft(bank=bank, contents=log.contents.get(bank, {}))
-    readers = {pcr: reader for pcr, reader in _READERS.items() if pcr in covered}
-    alg_id = int(bank)
-    for event in log.events:
-        _, pcr, kind, digests, _ = event
-        reader = readers.get(pcr)
-        if reader is None:
+    readers = [_READERS.get(pcr) if pcr in covered else None for pcr in range(PCR_COUNT)]
+    hasher, commands = draft.hasher, draft.loader_lines
+    for event, digest in zip(log.events, log.column(bank), strict=True):
+        _, pcr, kind, _, content = event
+        reader = readers[pcr]
+        if reader is None or digest is None:  # in a covered PCR every event carries the bank
             continue
-        first, digest = digests[0]
-        if first != alg_id:
-            digest = dict(digests)[alg_id]  # in a covered PCR every event carries the bank
-        if kind not in _KNOWN:
-            draft.misplaced(event)
+        if (  # most events of a log are commands of GRUB, so they are told here
+            content[:_COMMAND_BEGINS] == GRUB_COMMAND
+            and kind == _IPL
+            and pcr in LINE_PCRS
+            and hasher(content[_COMMAND_BEGINS:].rstrip(b"\0")).digest() == digest
+        ):
+            commands.append(event)
+        elif kind in _ORDINARY:
+            reader(draft, event, digest)
         elif kind == _SEPARATOR:
             _read_separator(draft, event, digest)
         elif kind in _ACTIONS:
             _read_action(draft, event, digest)
         else:
-            reader(draft, event, digest)
+            draft.misplaced(event)
     return _finish(draft, covered)
 
 

@@ -13,7 +13,9 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from attestation.boot.places import image_place
 from attestation.logs.replay import MeasuredEvent
+from attestation.uefi.device_path import device_path_text
 from attestation.uefi.loaders import command_text
 
 T = TypeVar("T")
@@ -69,8 +71,7 @@ class SignatureDatabase:
         return len(self.certificates) + len(self.hashes) + self.others
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authority:
+class Authority(NamedTuple):
     """What admitted one image under Secure Boot (EV_EFI_VARIABLE_AUTHORITY).
 
     Attributes:
@@ -98,34 +99,49 @@ class ImageKind(StrEnum):
     """A boot application: shim, boot loader, kernel (PCR 4)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class Image(NamedTuple):
     """One image that the firmware loaded.
 
     Attributes:
         kind: What kind.
         digest: What was measured, in the bank the facts were derived from (PE: Authenticode hash).
-        path: The device path in text, as logged: a hint, never proven by the digest.
         before_separator: Whether it was loaded before the firmware was done.
+        event_type: TCG_EVENTTYPE of its event.
+        content: Its event's content as logged.
     """
 
     kind: ImageKind
     digest: bytes
-    path: str
     before_separator: bool
+    event_type: int
+    content: bytes
+
+    @property
+    def path(self) -> str:
+        """Where it came from, in text: a hint, never proven, so told only when asked for."""
+        return image_place(self.event_type, self.content)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootEntry:
-    """One Boot#### variable (EFI_LOAD_OPTION): UEFI 2.10, 3.1.3."""
+class BootEntry(NamedTuple):
+    """One Boot#### variable (EFI_LOAD_OPTION): UEFI 2.10, 3.1.3.
+
+    Attributes:
+        number: Its number.
+        description: Its name in the boot menu.
+        device_path: Where it leads, as bytes.
+    """
 
     number: int
     description: str
-    path: str
+    device_path: bytes
+
+    @property
+    def path(self) -> str:
+        """Where it leads, in text; told only when asked for."""
+        return device_path_text(self.device_path)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredFile:
+class MeasuredFile(NamedTuple):
     """A file that a boot loader measured: name as logged (a hint), digest in the facts' bank."""
 
     name: str

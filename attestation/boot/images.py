@@ -11,13 +11,13 @@ from typing import Final
 
 from attestation.boot.draft import Draft
 from attestation.boot.facts import Image, ImageKind, fact
+from attestation.boot.places import IMAGE_LOADS
 from attestation.errors import InputError
 from attestation.logs.contents import WHOLE, how_measured
-from attestation.logs.event_types import EventType, event_type_name
+from attestation.logs.event_types import EventType
 from attestation.logs.quirks import QuirkName
 from attestation.logs.replay import MeasuredEvent
-from attestation.uefi.device_path import device_path_text
-from attestation.uefi.firmware import IMAGE_LOAD_SURPLUS, parse_firmware_blob, parse_image_load
+from attestation.uefi.firmware import IMAGE_LOAD_SURPLUS, parse_image_load
 from attestation.uefi.guid import GUID_BYTES, guid_text
 from attestation.uefi.text import any_text, shown
 
@@ -28,29 +28,18 @@ _KINDS: Final = {
     APPLICATION_PCR: ImageKind.APPLICATION,
 }
 IMAGE_PCRS: Final = tuple(_KINDS)
-_LOADED: Final = frozenset(
-    int(kind)
-    for kind in (
-        EventType.EFI_BOOT_SERVICES_APPLICATION,
-        EventType.EFI_BOOT_SERVICES_DRIVER,
-        EventType.EFI_RUNTIME_SERVICES_DRIVER,
-    )
-)
-_NAMED_BLOBS: Final = (int(EventType.EFI_PLATFORM_FIRMWARE_BLOB2), int(EventType.POST_CODE2))
-_BLOBS: Final = (int(EventType.EFI_PLATFORM_FIRMWARE_BLOB), int(EventType.POST_CODE))
-_BLOB_BYTES: Final = 16
 _VERSION: Final = int(EventType.S_CRTM_VERSION)
 _VERSION_SHOWN: Final = 64
 
 
 def read_image_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
     """Read one event of PCR 0, 2 or 4 that is neither separator nor action."""
-    pcr = event.pcr
-    if event.type == _VERSION and pcr == 0:
+    _, pcr, kind, _, _ = event
+    if kind == _VERSION and pcr == 0:
         _read_version(draft, event, digest)
         return
     if pcr == APPLICATION_PCR:
-        if event.type not in _LOADED:
+        if kind not in IMAGE_LOADS:
             draft.misplaced(event)
             return
         if draft.boot_services_left is not None:
@@ -61,17 +50,9 @@ def read_image_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
     before = (
         (draft.application_from is None) if pcr == APPLICATION_PCR else (pcr not in draft.separated)
     )
-    draft.images.append(
-        fact(
-            Image(
-                kind=_KINDS[pcr],
-                digest=digest,
-                path=_place(draft, event),
-                before_separator=before,
-            ),
-            event,
-        )
-    )
+    if kind in IMAGE_LOADS:
+        _note_empty(draft, event)
+    draft.images.append(fact(Image(_KINDS[pcr], digest, before, kind, event.event), event))
 
 
 def _read_version(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
@@ -89,23 +70,11 @@ def _read_version(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
         draft.firmware_version = fact(text, event)
 
 
-def _place(draft: Draft, event: MeasuredEvent) -> str:
-    """Return where the log says that an image came from, in text; a hint."""
-    content = event.event
+def _note_empty(draft: Draft, event: MeasuredEvent) -> None:
+    """Note an image of which the log does not say where it came from."""
     try:
-        if event.type in _LOADED:
-            path = parse_image_load(content, surplus=IMAGE_LOAD_SURPLUS).path
-            if not path:
-                draft.quirks[QuirkName.SHIM_IMAGE_EVENT_EMPTY] = None
-            return device_path_text(path)
-        if event.type in _BLOBS and len(content) == _BLOB_BYTES:
-            blob = parse_firmware_blob(content)
-            return f"Blob(0x{blob.base:x},0x{blob.size:x})"
-        if event.type in _NAMED_BLOBS and any_text(content) is None:
-            blob = parse_firmware_blob(content, named=True)
-            return f"{blob.name} Blob(0x{blob.base:x},0x{blob.size:x})".lstrip()
+        named = parse_image_load(event.event, surplus=IMAGE_LOAD_SURPLUS).path
     except InputError:
-        if event.type in _LOADED:
-            draft.quirks[QuirkName.SHIM_IMAGE_EVENT_EMPTY] = None
-            return ""
-    return shown(content) or event_type_name(event.type)
+        named = b""
+    if not named:
+        draft.quirks[QuirkName.SHIM_IMAGE_EVENT_EMPTY] = None

@@ -12,7 +12,6 @@ from attestation.logs.event_types import EventType
 from attestation.logs.quirks import QuirkName
 from attestation.logs.replay import MeasuredEvent
 from attestation.uefi.loaders import (
-    GRUB_COMMAND,
     LineKind,
     measured_name,
     parse_loader_line,
@@ -27,7 +26,9 @@ from attestation.uefi.tagged import (
 
 _IPL: Final = int(EventType.IPL)
 _TAG: Final = int(EventType.EVENT_TAG)
-_LINE_PCRS: Final = (8, 12)
+LINE_PCRS: Final = (8, 12)
+"""PCRs of command lines: loaders' commands and the kernel's."""
+
 _SECTION_PCR: Final = 11
 _FILE_TAGS: Final = (LINUX_INITRD, LINUX_LOAD_OPTIONS, SYSTEMD_LOADER_CONF)
 
@@ -40,16 +41,11 @@ def read_loader_event(draft: Draft, event: MeasuredEvent, digest: bytes) -> None
     files, and the content names them.
     """
     _, pcr, kind, _, content = event
-    if kind == _IPL and pcr in _LINE_PCRS:
-        if content.startswith(GRUB_COMMAND):  # most events of a log
-            measured = content[len(GRUB_COMMAND) :].rstrip(b"\0")
-            if draft.hasher(measured).digest() == digest:
-                draft.loader_lines.append(event)
-                return
+    if kind == _IPL and pcr in LINE_PCRS:
         _read_line(draft, event, content, digest)
     elif kind == _TAG:
         read_tag(draft, event, digest)
-    elif pcr in _LINE_PCRS:
+    elif pcr in LINE_PCRS:
         draft.misplaced(event)
     elif kind == _IPL:
         name = measured_name(content)
@@ -88,7 +84,7 @@ def read_tag(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
     except InputError as error:
         draft.trouble(event, error)
         return
-    if event.pcr in _LINE_PCRS:
+    if event.pcr in LINE_PCRS:
         if draft.proven(event, digest) and rows and rows[0].tag in _FILE_TAGS:
             draft.trouble(event, "a file is measured where command lines are wanted")
     elif len(rows) == 1 and rows[0].tag in _FILE_TAGS:

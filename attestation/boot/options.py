@@ -11,7 +11,6 @@ from attestation.boot.secure_boot import read_config_variable
 from attestation.errors import InputError
 from attestation.logs.event_types import EventType
 from attestation.logs.replay import MeasuredEvent
-from attestation.uefi.device_path import device_path_text
 from attestation.uefi.guid import GLOBAL_VARIABLE
 from attestation.uefi.load_option import parse_load_option
 from attestation.uefi.partition_table import parse_partition_table
@@ -51,11 +50,7 @@ def _read_boot_variable(draft: Draft, event: MeasuredEvent) -> None:
         number = boot_number(variable)
         if number is not None:
             option = parse_load_option(variable.data)
-            entry = BootEntry(
-                number=number,
-                description=option.description,
-                path=device_path_text(option.path),
-            )
+            entry = BootEntry(number, option.description, option.path)
             draft.boot_entries.append(fact(entry, event))
         elif (variable.vendor, variable.name) == (GLOBAL_VARIABLE, "BootOrder"):
             draft.boot_order = fact(parse_boot_order(variable.data), event)

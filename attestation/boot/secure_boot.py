@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+from attestation.algorithms import HashAlgorithm
 from attestation.boot.draft import Draft
 from attestation.boot.facts import Authority, SignatureDatabase, fact
 from attestation.errors import InputError
@@ -40,6 +42,9 @@ SECURE_BOOT_PCR: Final = 7
 _MOST_KEPT: Final = 64
 _LONGEST_KEPT: Final = 64 * 1024
 """Databases that are remembered: real ones reach 25 kB; their objects take three times that."""
+
+_LONGEST_AUTHORITY_KEPT: Final = 4 * 1024
+"""Authorities that are remembered by content: the same few admit the loaders of all machines."""
 
 _DATABASES_KEPT: Final[dict[bytes, SignatureDatabase]] = {}
 
@@ -84,14 +89,13 @@ def read_config_variable(draft: Draft, event: MeasuredEvent, digest: bytes) -> N
         return
     draft.seen[key] = variable.data
     try:
-        _believe(draft, event, variable, key)
+        _believe(draft, event, variable, digest)
     except InputError as error:
         draft.trouble(event, error)
 
 
-def _believe(
-    draft: Draft, event: MeasuredEvent, variable: UefiVariable, key: tuple[bytes, str]
-) -> None:
+def _believe(draft: Draft, event: MeasuredEvent, variable: UefiVariable, digest: bytes) -> None:
+    key = (variable.vendor, variable.name)
     if key in _MODES:
         value = switch_value(variable)
         if value is not None:
@@ -104,30 +108,36 @@ def _believe(
             draft.quirks[QuirkName.SECURE_BOOT_EMPTY] = None
         draft.secure_boot = fact(bool(value), event)
     elif key in _DATABASES:
-        draft.databases[variable.name] = fact(signature_database(variable.data), event)
+        known_by = None if draft.bank is HashAlgorithm.SHA1 else digest
+        draft.databases[variable.name] = fact(signature_database(variable.data, known_by), event)
 
 
-def signature_database(data: bytes) -> SignatureDatabase:
+def signature_database(data: bytes, known_by: bytes | None = None) -> SignatureDatabase:
     """Return a Secure Boot variable's data as a database.
 
-    Remembered by SHA-256: a maker's keys and a revocation list of a date stand in the logs of very
-    many machines.
+    Remembered: a maker's keys and a revocation list of a date stand in the logs of very many
+    machines.
+
+    Args:
+        data: The variable's data.
+        known_by: A digest that was proven to be of this data and its name, by a hash for which
+            nobody finds another data with it (so not SHA-1); None to take the data's own.
 
     Raises:
         InputError: If the data is not signature lists.
     """
-    digest = hashlib.sha256(data).digest()
-    found = _DATABASES_KEPT.get(digest)
+    key = known_by if known_by is not None else hashlib.sha256(data).digest()
+    found = _DATABASES_KEPT.get(key)
     if found is None:
-        found = _read_database(data, digest)
+        found = _read_database(data)
         if len(data) <= _LONGEST_KEPT:
             if len(_DATABASES_KEPT) >= _MOST_KEPT:
                 _DATABASES_KEPT.clear()
-            _DATABASES_KEPT[digest] = found
+            _DATABASES_KEPT[key] = found
     return found
 
 
-def _read_database(data: bytes, digest: bytes) -> SignatureDatabase:
+def _read_database(data: bytes) -> SignatureDatabase:
     lists = parse_signature_lists(data)
     certificates = {}
     for der in lists.certificates:
@@ -139,7 +149,7 @@ def _read_database(data: bytes, digest: bytes) -> SignatureDatabase:
         certificates=MappingProxyType(certificates),
         hashes=lists.hashes,
         others=lists.others,
-        digest=digest,
+        digest=hashlib.sha256(data).digest(),
     )
 
 
@@ -149,22 +159,29 @@ def _read_authority(draft: Draft, event: MeasuredEvent, digest: bytes) -> None:
         return
     surplus = SHIM_SURPLUS_BYTES if how == QuirkName.SHIM_SURPLUS else 0
     try:
-        variable = parse_variable(event.event, surplus=surplus)
-        admission = parse_admission(variable.vendor, variable.data)
+        read = _kept_authority if len(event.event) <= _LONGEST_AUTHORITY_KEPT else _authority
+        vendor, authority = read(event.event, surplus)
     except InputError as error:
         draft.trouble(event, error)
         return
-    if variable.vendor == GLOBAL_VARIABLE:
-        draft.trouble(event, f"variable {variable.name} admits no image: it is no authority")
+    if vendor == GLOBAL_VARIABLE:
+        draft.trouble(event, f"variable {authority.variable} admits no image: it is no authority")
         return
-    draft.authorities.append(
-        fact(
-            Authority(
-                variable=variable.name,
-                digest=admission.value,
-                subject=admission.subject,
-                before_separator=SECURE_BOOT_PCR not in draft.separated,
-            ),
-            event,
-        )
+    if SECURE_BOOT_PCR not in draft.separated:
+        authority = authority._replace(before_separator=True)
+    draft.authorities.append(fact(authority, event))
+
+
+def _authority(content: bytes, surplus: int) -> tuple[bytes, Authority]:
+    """Return vendor and content of a variable that admitted an image, after the separator."""
+    variable = parse_variable(content, surplus=surplus)
+    admission = parse_admission(variable.vendor, variable.data)
+    return variable.vendor, Authority(
+        variable=variable.name,
+        digest=admission.value,
+        subject=admission.subject,
+        before_separator=False,
     )
+
+
+_kept_authority: Final = lru_cache(maxsize=256)(_authority)

@@ -45,11 +45,11 @@ def parse_load_option(data: bytes) -> LoadOption:
         chars = data.find(_NUL, chars + 1)
     if chars < 0:
         raise reader.wrong("Description", data[start : start + 32].hex(), "text ended by NUL")
-    raw = reader.take(chars - start, "description")
-    reader.take(len(_NUL), "end of the description")
+    reader.offset = chars + len(_NUL)
+    raw = data[start:chars]
     try:
         description = raw.decode("utf-16-le")
     except UnicodeDecodeError:
         raise reader.wrong("Description", raw[:32].hex(), "UTF-16 text") from None
     path = reader.take(path_bytes, "device path")
-    return LoadOption(bool(attributes & _ACTIVE), description, path, reader.rest())
+    return LoadOption(bool(attributes & _ACTIVE), description, path, data[reader.offset :])

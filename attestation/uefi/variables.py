@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from attestation.reader import Reader, Struct
@@ -9,6 +11,9 @@ from attestation.uefi.guid import GLOBAL_VARIABLE
 
 _STRUCTURE: Final = "UEFI_VARIABLE_DATA"
 _FIXED: Final = Struct("<16sQQ")
+_FIXED_BYTES: Final = _FIXED.size
+_LONGEST_KEPT: Final = 64
+"""Names that are remembered: every machine has the same few."""
 _BOOT_NUMBER_DIGITS: Final = 4
 _HEX: Final = frozenset("0123456789ABCDEFabcdef")
 _U16: Final = Struct("<H")
@@ -30,6 +35,12 @@ class UefiVariable(NamedTuple):
     surplus: int
 
 
+_VARIABLE: Final[Callable[[tuple[bytes, str, bytes, int]], UefiVariable]] = partial(
+    tuple.__new__, UefiVariable
+)
+"""As ``UefiVariable._make``, for fields of the right number."""
+
+
 def parse_variable(content: bytes, *, surplus: int = 0) -> UefiVariable:
     """Read one variable; its lengths must be exactly those of the bytes.
 
@@ -44,11 +55,13 @@ def parse_variable(content: bytes, *, surplus: int = 0) -> UefiVariable:
         MalformedInput: If the lengths do not add up to the content (``truncated``,
             ``trailing-bytes``) or the name is not UTF-16 text (``value-out-of-range``).
     """
-    if len(content) >= _FIXED.size:
+    if len(content) >= _FIXED_BYTES:
         vendor, name_chars, data_bytes = _FIXED.unpack_from(content)
-        begin = _FIXED.size + 2 * name_chars
+        begin = _FIXED_BYTES + 2 * name_chars
         if begin + data_bytes == len(content):
-            return UefiVariable(vendor, _name(content[_FIXED.size : begin]), content[begin:], 0)
+            name = content[_FIXED_BYTES:begin]
+            text = _kept_name(name) if begin <= _KEPT_END else _name(name)
+            return _VARIABLE((vendor, text, content[begin:], 0))
     return _by_fields(content, surplus)
 
 
@@ -72,6 +85,10 @@ def _name(name: bytes) -> str:
     if not text.isprintable() or not text:
         raise Reader(name, _STRUCTURE).wrong("name", name[:32].hex(), "UTF-16 text")
     return text
+
+
+_kept_name: Final = lru_cache(maxsize=256)(_name)
+_KEPT_END: Final = _FIXED_BYTES + _LONGEST_KEPT
 
 
 def switch_value(variable: UefiVariable) -> bool | None:

@@ -109,6 +109,8 @@ def _plain(word: str) -> str:
     if word.startswith('"'):
         word = word[1:].removesuffix('"')
     name, equals, value = word.partition("=")
+    if "-" not in name and value[:1] != '"':  # as most words
+        return word
     if value.startswith('"'):
         value = value[1:].removesuffix('"')
     if word == _LAST_WORD:

@@ -1,4 +1,4 @@
-"""Secure Boot databases are remembered by SHA-256: another byte is another database."""
+"""Secure Boot databases are remembered by a digest, never SHA-1: another byte is another one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 from attestation.boot import secure_boot
 from attestation.boot.secure_boot import signature_database
 from attestation.errors import InputError
-from tests.simulators.uefi import hash_list
+from attestation.uefi.guid import IMAGE_SECURITY_DATABASE
+from tests.simulators.boot import CONFIG, boot, event, facts_of
+from tests.simulators.firmware_log import SHA1, SHA256
+from tests.simulators.uefi import hash_list, variable
 
 
 def image(number: int) -> bytes:
@@ -56,3 +59,22 @@ def test_what_is_remembered_cannot_be_changed() -> None:
     found = signature_database(hash_list(image(1)))
     with pytest.raises(TypeError):
         found.certificates[b""] = ""  # type: ignore[index]
+
+
+def test_a_database_is_not_known_by_its_sha1() -> None:
+    measured = variable("dbx", hash_list(image(7)), IMAGE_SECURITY_DATABASE)
+    other = hash_list(image(8))
+    for bank in (SHA1, SHA256):
+        signature_database(other, bank.digest(measured))  # as after a collision
+        facts = facts_of(boot(keys=event(7, CONFIG, measured)), bank)
+        trusted = bank is SHA256
+        assert (facts.databases["dbx"].value.hashes == {image(8)}) is trusted
+        assert (facts.databases["dbx"].value.hashes == {image(7)}) is not trusted
+    secure_boot._DATABASES_KEPT.clear()
+
+
+def test_a_database_known_by_its_digest_tells_the_digest_of_its_data() -> None:
+    data = hash_list(image(9))
+    for _ in range(2):
+        found = signature_database(data, b"proven digest of variable and data")
+        assert found.digest == hashlib.sha256(data).digest()

@@ -18,6 +18,7 @@ from attestation.boot.facts import (
     SignatureDatabase,
     Trouble,
 )
+from attestation.logs.event_types import EventType
 from attestation.refusals import RefusalCode as Code
 from attestation.result import Claim, Finding
 from tests.verifier.appraisal.courtroom import firmware_log
@@ -46,7 +47,13 @@ def database(*hashes: bytes, certificates: tuple[bytes, ...] = (), others: int =
 
 
 def image(digest: bytes, kind: ImageKind, pcr: int) -> Fact[Any]:
-    made = Image(kind=kind, digest=digest, path="PciRoot(0)", before_separator=True)
+    made = Image(
+        kind=kind,
+        digest=digest,
+        before_separator=True,
+        event_type=int(EventType.POST_CODE),
+        content=b"PciRoot(0)",
+    )
     return fact(made, pcr, 3)
 
 

@@ -234,7 +234,13 @@ def test_facts_that_come_and_go_are_told() -> None:
 
 def test_an_image_is_replaced_by_one_of_its_own_pcr() -> None:
     def image(kind: ImageKind, pcr: int, mark: bytes) -> Fact[Image]:
-        made = Image(kind=kind, digest=mark * 32, path=mark.decode(), before_separator=False)
+        made = Image(
+            kind=kind,
+            digest=mark * 32,
+            before_separator=False,
+            event_type=int(EventType.POST_CODE),
+            content=mark,
+        )
         return Fact(made, (Proof(pcr, 3),))
 
     shim = image(ImageKind.APPLICATION, 4, b"s")
