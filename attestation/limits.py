@@ -29,9 +29,6 @@ MAX_ENROLMENT_CLASSES = 256
 MAX_TRUST_TERMS = 32
 """Names in one initial trust expression; there are five to name."""
 
-MAX_ACTIVATIONS_PER_EK = 8
-"""Activations that wait for one EK: its certificate is public, so that anybody may ask for it."""
-
 MAX_LISTED_EKS = 1_000_000
 """Endorsement keys in one allow list: 32 bytes each in memory."""
 
@@ -171,9 +168,6 @@ MAX_PEM_BYTES = 2 * 1024 * 1024
 
 MAX_PATH_SIGNATURES = 32
 """Signatures checked while looking for one path from an EK to a root; real paths need 1 to 5."""
-
-MAX_PENDING_ACTIVATIONS = 10_000
-"""Credential activations begun and not yet answered; each holds some 200 bytes for its TTL."""
 
 MAX_ACTIVATION_FILE_BYTES = 16 * 1024
 """A challenge or answer at manufacture; with an RSA-4096 EK a challenge is below 1.5 KiB."""

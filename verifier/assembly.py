@@ -23,7 +23,7 @@ from verifier.services.enrol import Enrol, Writer
 from verifier.services.reference_values import ReferenceShelf
 from verifier.services.suite import Services
 from verifier.settings import Settings
-from verifier.sources import DISTRIBUTION, nonce_ttl, version
+from verifier.sources import DISTRIBUTION, EnrolmentRules, nonce_ttl, version
 from verifier.telemetry import Metrics, logger
 
 
@@ -40,6 +40,7 @@ class Parts:
         lifetime: How long results are believed.
         ring: Signs results; keeps the nonce keys.
         anchors: The manufacturers trusted.
+        rules: Who may enrol.
         device_ca: Issues certificates.
         store: The store.
         decisions: Decides.
@@ -57,6 +58,7 @@ class Parts:
     lifetime: timedelta
     ring: KeyRing
     anchors: TrustAnchors
+    rules: EnrolmentRules
     device_ca: Authority
     store: Store
     decisions: Decisions
@@ -121,6 +123,8 @@ def _enrolment(
             anchors=parts.anchors,
             reference=shelf.current(at),
             policy=parts.policy,
+            enrolment=parts.rules.policy,
+            sources=parts.rules.sources,
             result_keys=parts.ring.key_set(at, parts.lifetime),
         )
 

@@ -37,6 +37,7 @@ from verifier.sources import (
     SystemEntropy,
     load_anchors,
     load_appraisal_policy,
+    load_enrolment_rules,
     nonce_ttl,
     result_lifetime,
     version,
@@ -111,7 +112,8 @@ class Verifier:
                 "when its nonce was issued"
             )
         self.ring = KeyRing(self._directory)
-        self.anchors = load_anchors(settings)
+        self.rules = load_enrolment_rules(settings)
+        self.anchors = load_anchors(settings, self.rules)
         self.device_ca = load_authority(self._directory, DEVICE_CA)
         self.store: SqlStore = open_store(settings.store.url, with_outbox=bool(settings.mqtt.host))
         self.decisions = Decisions(
@@ -135,6 +137,7 @@ class Verifier:
                 lifetime=self.lifetime,
                 ring=self.ring,
                 anchors=self.anchors,
+                rules=self.rules,
                 device_ca=self.device_ca,
                 store=self.store,
                 decisions=self.decisions,
@@ -255,6 +258,7 @@ class Verifier:
             try:
                 self.store.forget_results(self.clock.now() - keep)
                 self.store.forget_logs(self.clock.now() - keep)
+                self.store.forget_activations(self.clock.now())
             except ServiceError as error:
                 self._log.warning("upkeep_failed", reason=error.reason)
 

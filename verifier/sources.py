@@ -7,6 +7,7 @@ arguments. Light to import: the operator's commands start from here too.
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import metadata, resources
@@ -15,11 +16,21 @@ from typing import Final
 
 from attestation.errors import AttestationError
 from verifier.appraisal.policy_file import load_names, load_policy
+from verifier.appraisal.policy_lines import KeyLines
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.appraisal.policy_table import NamedDigests
 from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.endorsement.vendor_roots import PemFile, VendorRoots
 from verifier.errors import SettingsInvalid
+from verifier.issuance.enrolment_policy import EnrolmentPolicy
+from verifier.issuance.enrolment_policy_file import load_enrolment_policy
+from verifier.issuance.initial_trust import TrustName
+from verifier.issuance.trust_sources import (
+    FileUnreadable,
+    SourceUnusable,
+    TrustSources,
+    trust_sources,
+)
 from verifier.keys.files import read_file
 from verifier.settings import Settings
 
@@ -116,16 +127,106 @@ def known_digests() -> NamedDigests:
     return load_names(text, f"packaged {_KNOWN_DIGESTS}")
 
 
-def load_anchors(settings: Settings) -> TrustAnchors:
-    """Load the manufacturers' roots and their revocation lists.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentRules:
+    """Who may enrol, and what that is judged by.
+
+    Attributes:
+        policy: The enrolment policy.
+        sources: What its expressions rest on.
+    """
+
+    policy: EnrolmentPolicy
+    sources: TrustSources
+
+
+def load_enrolment_rules(settings: Settings) -> EnrolmentRules:
+    """Load the enrolment policy that the settings name, and every file that it names.
 
     Raises:
-        SettingsInvalid: If there is no root, or a file cannot be used.
+        SettingsInvalid: If one of them is not there or not correct; names file and line.
     """
-    trust = settings.trust
+    return enrolment_rules_named(settings.policy.enrolment, "policy.enrolment ")
+
+
+def enrolment_rules_named(named: str, origin: str = "") -> EnrolmentRules:
+    """Load a packaged enrolment policy by its name, or one from a file, with what it names.
+
+    Args:
+        named: The name or path. Files that the policy names are looked for beside it.
+        origin: Who named it, for errors.
+
+    Raises:
+        SettingsInvalid: If one of them is not there or not correct; names file and line.
+    """
+    folder, place = Path(named).parent, f"{origin}{named}"
+    try:
+        if named in packaged_enrolment_policies():
+            text = (resources.files("verifier.policies") / f"{named}.toml").read_text()
+        else:
+            text = Path(named).read_text(encoding="utf-8")
+        policy = load_enrolment_policy(text, named)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"{origin}{named!r} is neither a packaged enrolment policy "
+            f"({', '.join(packaged_enrolment_policies())}) nor a readable file: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsInvalid(f"{place} is not UTF-8 text") from error
+    except AttestationError as error:
+        raise SettingsInvalid(f"{origin}{error.reason}") from error
+    try:
+        bundle = packaged_vendor_roots if policy.packaged_roots else None
+        return EnrolmentRules(
+            policy=policy,
+            sources=trust_sources(policy, lambda name: _read(folder / name), bundle),
+        )
+    except SourceUnusable as error:
+        line = KeyLines(text).find(error.key)
+        where = place if line is None else f"{place}, line {line}"
+        raise SettingsInvalid(f"{where}: {error.key}: {error.reason}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileUnreadable(f"{path}: {error.strerror}") from error
+
+
+def packaged_enrolment_policies() -> tuple[str, ...]:
+    """Return the names of the enrolment policies that come with the verifier."""
+    files = (entry.name for entry in resources.files("verifier.policies").iterdir())
+    return tuple(
+        sorted(
+            name.removesuffix(".toml")
+            for name in files
+            if name.startswith(_ENROLMENT) and name.endswith(".toml")
+        )
+    )
+
+
+def load_anchors(settings: Settings, rules: EnrolmentRules | None = None) -> TrustAnchors:
+    """Load whoever may have endorsed a device: manufacturers, revocation lists, TPM makers.
+
+    Args:
+        settings: The configuration.
+        rules: From :func:`load_enrolment_rules`, if they are loaded already.
+
+    Raises:
+        SettingsInvalid: If a file cannot be used, or there is no manufacturer's root although a
+            class of devices rests on one.
+    """
+    trust, rules = settings.trust, rules or load_enrolment_rules(settings)
+    if not trust.manufacturer_roots and TrustName.IDEVID in rules.policy.trust_names:
+        raise SettingsInvalid(
+            "trust.manufacturer_roots: no trust anchor is configured, and the enrolment policy "
+            f"{rules.policy.id} rests on idevid; give at least one manufacturer's root certificate"
+        )
     try:
         anchors = TrustAnchors.from_pem(
-            *(read_file(Path(name)) for name in trust.manufacturer_roots)
+            *(read_file(Path(name)) for name in trust.manufacturer_roots),
+            endorsers=rules.sources.endorsers,
         )
     except AttestationError as error:
         raise SettingsInvalid(f"trust.manufacturer_roots: {error.reason}") from error

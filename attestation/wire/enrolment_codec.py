@@ -51,7 +51,7 @@ NO_PROOFS: Final[Mapping[str, bytes]] = MappingProxyType({})
 _STRUCTURE_ACTIVATION: Final = "activation request"
 _MAX_NONCE_BYTES: Final = 64
 _MAX_ANSWER_BYTES: Final = 64
-_ACTIVATION_ID_BYTES: Final = 16
+_ACTIVATION_ID_BYTES: Final = 256
 _MAX_NAME_CHARS: Final = 64
 
 

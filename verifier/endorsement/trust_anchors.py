@@ -131,11 +131,12 @@ class TrustAnchors:
         return anchor_sha256 in self.fingerprints or anchor_sha256 in self.endorsers
 
     @classmethod
-    def from_pem(cls, *bundles: bytes) -> TrustAnchors:
+    def from_pem(cls, *bundles: bytes, endorsers: frozenset[bytes] = frozenset()) -> TrustAnchors:
         """Read anchors from PEM texts, each with one certificate or more.
 
         Raises:
-            MalformedInput: If a text holds no certificate or a malformed one, or none was given.
+            MalformedInput: If a text holds no certificate or a malformed one, or there is neither
+                a text nor an endorser.
         """
         found: dict[bytes, x509.Certificate] = {}
         for bundle in bundles:
@@ -148,11 +149,7 @@ class TrustAnchors:
                     structure="trust anchors",
                 ) from error
             found.update({_fingerprint(one): one for one in certificates})
-        return cls(certificates=tuple(found.values()))
-
-    def with_endorsers(self, endorsers: frozenset[bytes]) -> TrustAnchors:
-        """Return the same anchors beside these endorsers."""
-        return replace(self, endorsers=endorsers)
+        return cls(certificates=tuple(found.values()), endorsers=endorsers)
 
     def with_revocations(self, files: Sequence[bytes]) -> TrustAnchors:
         """Return the same anchors with the lists of these files.

@@ -29,7 +29,9 @@ from attestation.wire.cms import SignedContent, parse_signed_content
 from attestation.wire.strict_json import parse_json
 
 _STRUCTURE: Final = "AWS instance identity document"
-_MIN_RSA_BITS: Final = 2048
+MIN_RSA_BITS: Final = 2048
+"""Below this no key of AWS's is used."""
+
 _INSTANCE: Final = re.compile(r"i-[0-9a-f]{8,32}")
 _PEM_LINE: Final = re.compile(rb"-----(?:BEGIN|END) PKCS7-----")
 
@@ -140,7 +142,7 @@ def _made_by(key: rsa.RSAPublicKey, signed: SignedContent) -> bool:
     made = signed.signature
     if not made.is_rsa or made.algorithm is not HashAlgorithm.SHA256:
         return False
-    if key.key_size < _MIN_RSA_BITS:
+    if key.key_size < MIN_RSA_BITS:
         return False
     try:
         key.verify(

@@ -2,18 +2,16 @@
 
 The verifier wraps a secret to an EK and to the *Name* of the attestation key; only the TPM that
 holds both unwraps it (TPM2_ActivateCredential). TPM 2.0 Library Part 1: 24 (credential protection),
-B.10 (RSA secret sharing), C.6 (ECDH secret sharing), 11.4.10 (KDFa, KDFe). Not offered by any door
-yet: whoever does computes the Name from the submitted public area, never takes it from the sender.
-
-One try: a challenge is dropped when it is answered, rightly or not, and when its time is over.
+B.10 (RSA secret sharing), C.6 (ECDH secret sharing), 11.4.10 (KDFa, KDFe). Whoever wraps computes
+the Name from the submitted public area and never takes it from the sender. At enrolment:
+:mod:`verifier.issuance.activation`; on a manufacturer's line: :mod:`verifier.services.manufacture`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
@@ -22,17 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from attestation.algorithms import HashAlgorithm
-from attestation.errors import IdentityMismatch, LimitExceeded, NotFresh, Unsupported
+from attestation.errors import Unsupported
 from attestation.identity import KeyName
-from attestation.limits import MAX_PENDING_ACTIVATIONS
 from attestation.reader import pack
 from attestation.refusals import RefusalCode
 
 SECRET_BYTES: Final = 32
 """The secret inside; at most the size of the EK's nameAlg digest (Part 2, 12.4.3)."""
-
-ACTIVATION_TTL: Final = timedelta(minutes=5)
-"""A TPM answers in seconds; the rest is for a slow line."""
 
 _SEED_LABEL: Final = "IDENTITY"
 _STRUCTURE: Final = "credential activation"
@@ -41,8 +35,11 @@ _EXTRA_SCALAR_BYTES: Final = 8
 """Beyond the order's size, so that the reduction leaves no bias (FIPS 186-5, A.2.1)."""
 _MAX_SCALAR_BYTES: Final = 66 + _EXTRA_SCALAR_BYTES
 
-ACTIVATION_ENTROPY_BYTES: Final = SECRET_BYTES + _MAX_SEED_BYTES + _MAX_SCALAR_BYTES
-"""What :func:`begin_activation` takes: secret, seed, ephemeral scalar."""
+WRAPPING_ENTROPY_BYTES: Final = _MAX_SEED_BYTES + _MAX_SCALAR_BYTES
+"""What :func:`make_credential` takes: seed, ephemeral scalar."""
+
+ACTIVATION_ENTROPY_BYTES: Final = SECRET_BYTES + WRAPPING_ENTROPY_BYTES
+"""The same after a secret that is drawn too."""
 
 EkKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
@@ -85,130 +82,6 @@ class Credential:
     encrypted_seed: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationChallenge:
-    """One activation that was begun; the secret shows up nowhere.
-
-    Attributes:
-        subject: Who must answer, e.g. the digest of the connection's certificate.
-        ek_sha256: SHA-256 of the EK's SubjectPublicKeyInfo or certificate, as the caller chose.
-        ak_name: Name of the attestation key, computed from its public area.
-        ends: After this moment it is spent (aware).
-        credential: What to send.
-    """
-
-    subject: str
-    ek_sha256: bytes
-    ak_name: KeyName
-    ends: datetime
-    credential: Credential = field(repr=False)
-    _secret: bytes = field(repr=False)
-
-    def prove(self, answer: bytes, subject: str, at: datetime) -> None:
-        """Check an answer; called once by :meth:`PendingActivations.redeem`.
-
-        Raises:
-            NotFresh: ``credential-activation-spent`` if it is too late.
-            IdentityMismatch: ``credential-activation-failed`` for a wrong answer or answerer.
-        """
-        if at > self.ends:
-            raise _spent()
-        right = hmac.compare_digest(answer, self._secret)
-        if not right or not hmac.compare_digest(subject.encode(), self.subject.encode()):
-            raise IdentityMismatch(
-                RefusalCode.CREDENTIAL_ACTIVATION_FAILED,
-                "the TPM did not give back the secret: attestation key and endorsement key do not "
-                "live in one TPM, or another device answered; begin again with a new challenge",
-                structure=_STRUCTURE,
-            )
-
-
-class PendingActivations:
-    """The challenges that wait for their one answer, in memory, bounded."""
-
-    __slots__ = ("_limit", "_waiting")
-
-    def __init__(self, limit: int = MAX_PENDING_ACTIVATIONS) -> None:
-        self._limit = limit
-        self._waiting: dict[str, ActivationChallenge] = {}
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def add(self, challenge: ActivationChallenge, at: datetime) -> None:
-        """Remember a challenge; an older one of the same subject is dropped.
-
-        Raises:
-            LimitExceeded: ``too-many`` if the table is full of challenges in time.
-        """
-        self._waiting.pop(challenge.subject, None)
-        if len(self._waiting) >= self._limit:
-            self._waiting = {name: one for name, one in self._waiting.items() if at <= one.ends}
-        if len(self._waiting) >= self._limit:
-            raise LimitExceeded(
-                RefusalCode.TOO_MANY,
-                f"{self._limit} credential activations wait already; try again later",
-                structure=_STRUCTURE,
-            )
-        self._waiting[challenge.subject] = challenge
-
-    def redeem(self, subject: str, answer: bytes, at: datetime) -> ActivationChallenge:
-        """Take the subject's challenge out and check the answer: there is no second try.
-
-        Returns:
-            The challenge that was answered; its ``ek_sha256`` and ``ak_name`` are now proven to
-            live in one TPM.
-
-        Raises:
-            NotFresh: ``credential-activation-spent`` if none waits, or it is too late.
-            IdentityMismatch: ``credential-activation-failed``.
-        """
-        challenge = self._waiting.pop(subject, None)
-        if challenge is None:
-            raise _spent()
-        challenge.prove(answer, subject, at)
-        return challenge
-
-
-def begin_activation(
-    ek: EkKey,
-    ak_name: KeyName,
-    *,
-    subject: str,
-    ek_sha256: bytes,
-    entropy: bytes,
-    at: datetime,
-    ttl: timedelta = ACTIVATION_TTL,
-) -> ActivationChallenge:
-    """Make a secret and wrap it to an EK and an attestation key's Name.
-
-    Args:
-        ek: The endorsement key of a certificate that was judged.
-        ak_name: :attr:`attestation.tpm.public.TpmPublic.name`, computed there.
-        subject: Who must answer.
-        ek_sha256: What to remember of the EK.
-        entropy: ``ACTIVATION_ENTROPY_BYTES`` fresh random bytes. (The padding of RSA-OAEP is drawn
-            by the cryptographic library itself.)
-        at: Now (aware).
-        ttl: How long it may be answered.
-
-    Raises:
-        Unsupported: ``ek-key-not-accepted`` if there is no EK template for such a key.
-        ValueError: If the entropy has another length.
-    """
-    if len(entropy) != ACTIVATION_ENTROPY_BYTES:
-        raise ValueError(f"wanted {ACTIVATION_ENTROPY_BYTES} bytes of entropy")
-    secret = entropy[:SECRET_BYTES]
-    return ActivationChallenge(
-        subject=subject,
-        ek_sha256=ek_sha256,
-        ak_name=ak_name,
-        ends=at + ttl,
-        credential=make_credential(ek, ak_name, secret, entropy=entropy[SECRET_BYTES:]),
-        _secret=secret,
-    )
-
-
 def make_credential(ek: EkKey, ak_name: KeyName, secret: bytes, *, entropy: bytes) -> Credential:
     """Wrap a secret as TPM2_MakeCredential does (Part 1, 24.4 and 24.5).
 
@@ -224,7 +97,7 @@ def make_credential(ek: EkKey, ak_name: KeyName, secret: bytes, *, entropy: byte
     """
     template = _template(ek)
     digest = template.name_alg
-    if len(secret) > digest.size or len(entropy) < _MAX_SEED_BYTES + _MAX_SCALAR_BYTES:
+    if len(secret) > digest.size or len(entropy) < WRAPPING_ENTROPY_BYTES:
         raise ValueError("the secret is too long for this key, or the entropy too short")
     if isinstance(ek, rsa.RSAPublicKey):
         seed = entropy[: digest.size]
@@ -321,12 +194,3 @@ def _template(ek: EkKey) -> EkTemplate:
 
 def _sized(value: bytes) -> bytes:
     return pack(">H", len(value)) + value
-
-
-def _spent() -> NotFresh:
-    return NotFresh(
-        RefusalCode.CREDENTIAL_ACTIVATION_SPENT,
-        "no credential activation waits for this answer: it was tried before, or its time is "
-        "over; ask for a new challenge",
-        structure=_STRUCTURE,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from attestation.errors import IdentityMismatch, UntrustedEndorsement, VerificationError
+from attestation.errors import UntrustedEndorsement, VerificationError
 from attestation.evidence import Evidence
 from attestation.refusals import RefusalCode
 from attestation.wire.enrolment_codec import EnrolmentRequest
@@ -225,20 +225,14 @@ def _activated(case: Case, ek: JudgedEk, activations: Activations | None) -> fro
     statement = case.request.ek
     if statement is None or not statement.activation or activations is None:
         return frozenset()
-    name = activations.redeem(
+    activations.redeem(
         statement.activation,
         statement.answer,
         ek_sha256=ek.sha256,
+        ak_name=case.claimed.iak.name,
         subject=case.subject,
         at=case.at,
     )
-    if name != case.claimed.iak.name:
-        raise IdentityMismatch(
-            RefusalCode.AK_NOT_RESIDENT,
-            "the attestation key of the request is not the one that was activated beside the "
-            "endorsement key",
-            structure="credential activation",
-        )
     return ek.held
 
 

@@ -33,13 +33,28 @@ class Activations(Protocol):
     """Whoever keeps the activations that were begun."""
 
     def redeem(
-        self, activation: bytes, answer: bytes, *, ek_sha256: bytes, subject: str, at: datetime
+        self,
+        activation: bytes,
+        answer: bytes,
+        *,
+        ek_sha256: bytes,
+        ak_name: KeyName,
+        subject: str,
+        at: datetime,
     ) -> KeyName:
-        """Return the Name of the attestation key that was proven to live beside the EK.
+        """Return the Name of the attestation key, now proven to live beside the EK.
+
+        Args:
+            activation: Its id.
+            answer: What the TPM gave back.
+            ek_sha256: SHA-256 of the EK's SubjectPublicKeyInfo.
+            ak_name: The attestation key of the request.
+            subject: Whose request it is.
+            at: The moment of judgement (aware).
 
         Raises:
-            VerificationError: ``credential-activation-spent``, ``ak-not-resident``,
-                ``ek-mismatch``.
+            VerificationError: ``credential-activation-spent``, ``credential-activation-failed``,
+                ``ak-not-resident``, ``ek-mismatch``.
         """
         ...
 

@@ -357,6 +357,15 @@ class CredentialWork(Protocol):
         """Keep an issuer's newest revocation list; False if a newer one is kept already."""
         ...
 
+    def spend_activation(self, sha256: bytes, ends_at: datetime) -> bool:
+        """Note that a credential activation is tried; False if it was before.
+
+        Args:
+            sha256: Of the activation.
+            ends_at: When it ends; after that it need not be remembered.
+        """
+        ...
+
     def raise_alarm(self, code: str, subject: str, reason: str, at: datetime) -> None:
         """Raise an alarm; one of the same code and subject that nobody has seen stays as it is."""
         ...

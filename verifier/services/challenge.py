@@ -59,6 +59,10 @@ class Challenges:
         """Return a challenge for whoever holds the key of this certificate (DER)."""
         return self._challenge(enrolment_subject(presented), at)
 
+    def for_subject(self, subject: str, at: datetime) -> dict[str, object]:
+        """Return a challenge for whoever is judged under this subject."""
+        return self._challenge(subject, at)
+
     def _challenge(self, subject: str, at: datetime) -> dict[str, object]:
         nonce: Nonce = self._nonces.current().issue(subject, at, self._entropy.take(ENTROPY_BYTES))
         return {

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from attestation.identity import DeviceId
@@ -39,6 +40,7 @@ from verifier.store.tables import (
     issuance_log,
     published_lists,
     revisions,
+    spent_activations,
 )
 
 _LOG: Final = "issuance-log"
@@ -215,6 +217,14 @@ class CredentialWriting:
         except IntegrityError:
             return False
         return True
+
+    def spend_activation(self, sha256: bytes, ends_at: datetime) -> bool:
+        """Note that a credential activation is tried; False if it was before."""
+        is_sqlite = self._connection.dialect.name == "sqlite"
+        kept = (sqlite if is_sqlite else postgresql).insert(spent_activations)
+        columns = {"sha256": sha256, "ends_us": to_us(ends_at)}
+        done = self._connection.execute(kept.on_conflict_do_nothing().values(**columns))
+        return done.rowcount == 1
 
     def raise_alarm(self, code: str, subject: str, reason: str, at: datetime) -> None:
         """Raise an alarm; one of the same code and subject that nobody has seen stays as it is."""

@@ -14,7 +14,14 @@ from verifier.store import rows
 from verifier.store.engine import make_engine, store_errors
 from verifier.store.issuing import Issuing
 from verifier.store.reading import Reading
-from verifier.store.tables import devices, evidence, firmware_logs, outbox, results
+from verifier.store.tables import (
+    devices,
+    evidence,
+    firmware_logs,
+    outbox,
+    results,
+    spent_activations,
+)
 from verifier.store.unit_of_work import Work
 
 
@@ -96,6 +103,18 @@ class SqlStore(Reading):
         named = exists().where(evidence.c.log_sha256 == firmware_logs.c.sha256)
         query = delete(firmware_logs).where(
             firmware_logs.c.first_seen_us < rows.to_us(older_than), ~named
+        )
+        with self._transaction() as connection:
+            return connection.execute(query).rowcount
+
+    def forget_activations(self, ended_before: datetime) -> int:
+        """Drop tried credential activations that have ended.
+
+        Returns:
+            How many were dropped.
+        """
+        query = delete(spent_activations).where(
+            spent_activations.c.ends_us < rows.to_us(ended_before)
         )
         with self._transaction() as connection:
             return connection.execute(query).rowcount

@@ -127,6 +127,13 @@ issuance_log: Final = Table(
     Column("sha256", LargeBinary, nullable=False),
 )
 
+spent_activations: Final = Table(
+    "spent_activations",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("ends_us", BigInteger, nullable=False, index=True),
+)
+
 published_lists: Final = Table(
     "published_lists",
     metadata,

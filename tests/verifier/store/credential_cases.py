@@ -100,6 +100,25 @@ class CredentialCases:
         assert list(store.certificates(device=NAME, after=1)) == [found]
         assert list(store.certificates(device=DeviceId("other"))) == []
 
+    def test_activation_is_spent_once_whoever_comes_first(self, store: SqlStore) -> None:
+        def spend(_: int) -> bool:
+            with store.work() as work:
+                return work.spend_activation(bytes(32), LATER)
+
+        with ThreadPoolExecutor(4) as replicas:
+            assert sorted(replicas.map(spend, range(8))) == [False] * 7 + [True]
+        with store.work() as work:
+            assert work.spend_activation(b"\1" * 32, LATER)
+
+    def test_activation_that_ended_is_forgotten_and_no_other(self, store: SqlStore) -> None:
+        with store.work() as work:
+            work.spend_activation(bytes(32), AT)
+            work.spend_activation(b"\1" * 32, LATER)
+
+        assert store.forget_activations(AT + timedelta(seconds=1)) == 1
+        with store.work() as work:
+            assert not work.spend_activation(b"\1" * 32, LATER)
+
     def test_no_serial_number_is_given_twice(self, store: SqlStore) -> None:
         issue(store, another(7))
 
