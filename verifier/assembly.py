@@ -15,6 +15,7 @@ from verifier.issuance.profiles import Issuer
 from verifier.keys.authority import Authority
 from verifier.keys.ring import KeyRing
 from verifier.ports import Clock, Entropy, Store
+from verifier.services.activations import CredentialActivations
 from verifier.services.attest import Attest, Recorder
 from verifier.services.challenge import Challenges, Nonces
 from verifier.services.decisions import Decisions
@@ -25,6 +26,8 @@ from verifier.services.suite import Services
 from verifier.settings import Settings
 from verifier.sources import DISTRIBUTION, EnrolmentRules, nonce_ttl, version
 from verifier.telemetry import Metrics, logger
+
+Terms = Callable[[datetime], EnrolmentTerms]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +98,22 @@ def assemble(parts: Parts) -> Services:
         challenges=challenges,
     )
 
-    enrol = _enrolment(parts, attest, nonces, shelf, replays)
+    terms = _terms(parts, shelf)
+    activations = CredentialActivations(
+        store=parts.store,
+        keys=lambda: parts.ring.nonce_keys,
+        entropy=parts.entropy,
+        challenges=challenges,
+        terms=terms,
+    )
+    enrol = _enrolment(parts, attest, nonces, terms, replays, activations)
     return Services(
         clock=parts.clock,
         cache=cache,
         challenges=challenges,
         attest=attest,
         enrol=enrol,
+        activations=activations,
         devices=Devices(parts.store),
         decisions=parts.decisions,
         key_set=lambda at: parts.ring.key_set(at, parts.lifetime),
@@ -109,14 +121,8 @@ def assemble(parts: Parts) -> Services:
     )
 
 
-def _enrolment(
-    parts: Parts, attest: Attest, nonces: Nonces, shelf: ReferenceShelf, replays: ReplayCache
-) -> Enrol:
-    settings = parts.settings
-
-    def enrolled() -> None:
-        parts.metrics.enrolments.inc()
-        parts.wake()
+def _terms(parts: Parts, shelf: ReferenceShelf) -> Terms:
+    """Return what says what the owner asks of an enrolling device at a moment."""
 
     def terms(at: datetime) -> EnrolmentTerms:
         return EnrolmentTerms(
@@ -127,6 +133,23 @@ def _enrolment(
             sources=parts.rules.sources,
             result_keys=parts.ring.key_set(at, parts.lifetime),
         )
+
+    return terms
+
+
+def _enrolment(
+    parts: Parts,
+    attest: Attest,
+    nonces: Nonces,
+    terms: Terms,
+    replays: ReplayCache,
+    activations: CredentialActivations,
+) -> Enrol:
+    settings = parts.settings
+
+    def enrolled() -> None:
+        parts.metrics.enrolments.inc()
+        parts.wake()
 
     issuer = Issuer(certificate=parts.device_ca.certificate, key=parts.device_ca.key)
     return Enrol(
@@ -141,4 +164,5 @@ def _enrolment(
         trust_domain=settings.trust.trust_domain,
         lifetime=timedelta(days=settings.trust.certificate_days),
         enrolled=enrolled,
+        activations=activations,
     )

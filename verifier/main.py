@@ -175,7 +175,12 @@ class Verifier:
 
     def _wire_app(self) -> ASGIApp:
         subject = self.device_ca.certificate.subject.public_bytes()
-        guard = Guard(store=self.store, devices=self.services.cache, device_ca_subject=subject)
+        guard = Guard(
+            store=self.store,
+            devices=self.services.cache,
+            device_ca_subject=subject,
+            admits_strangers=lambda: self.rules.policy.admits_strangers,
+        )
         return build_app(
             services=self.services,
             guard=guard,

@@ -133,6 +133,8 @@ class LimitSettings:
         requests_per_s: Sustained requests per client (certificate, else address).
         burst: Requests a client may make at once.
         connections: Connections held at once, over all clients.
+        strangers_per_s: Sustained requests to enrol per second from all clients together that show
+            no certificate; only where the enrolment policy lets such devices enrol.
     """
 
     body_bytes: int = MAX_ENROLMENT_BYTES
@@ -140,6 +142,7 @@ class LimitSettings:
     requests_per_s: float = 20.0
     burst: int = 60
     connections: int = 20_000
+    strangers_per_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +265,7 @@ def _check_ranges(settings: Settings, origin: str) -> None:
         "limits.requests_per_s": settings.limits.requests_per_s,
         "limits.burst": settings.limits.burst,
         "limits.connections": settings.limits.connections,
+        "limits.strangers_per_s": settings.limits.strangers_per_s,
         "trust.certificate_days": settings.trust.certificate_days,
         "results.history_days": settings.results.history_days,
         "mqtt.queries_per_s": settings.mqtt.queries_per_s,

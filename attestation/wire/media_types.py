@@ -13,6 +13,9 @@ EVIDENCE: Final = "application/cmw+cbor"
 ENROLMENT: Final = "application/vnd.device-attestation.enrolment.v1+cbor"
 """One enrolment request: a CBOR map, see :mod:`attestation.wire.enrolment_codec`."""
 
+ACTIVATION: Final = "application/vnd.device-attestation.activation.v1+cbor"
+"""What asks for a challenge by endorsement key: see :mod:`attestation.wire.enrolment_codec`."""
+
 AGENT: Final = "application/vnd.device-attestation.agent.v1+cbor"
 """An AI agent's request: a CBOR map, see :mod:`attestation.wire.agent_codec`."""
 

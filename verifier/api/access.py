@@ -25,7 +25,6 @@ class Access(Enum):
     """What a route demands."""
 
     PUBLIC = "anyone"
-    IDEVID = "TLS client certificate of a trusted manufacturer (IDevID)"
     LDEVID = "TLS client certificate: the device's current LDevID"
     ENROLLING = (
         "TLS client certificate: IDevID, or a device's LDevID; none where the enrolment policy "
@@ -36,8 +35,9 @@ class Access(Enum):
 
 
 ACCESS: Final[dict[tuple[str, str], Access]] = {
-    ("POST", "/enrol/v1/challenges"): Access.IDEVID,
-    ("POST", "/enrol/v1/requests"): Access.IDEVID,
+    ("POST", "/enrol/v1/challenges"): Access.ENROLLING,
+    ("POST", "/enrol/v1/activations"): Access.ENROLLING,
+    ("POST", "/enrol/v1/requests"): Access.ENROLLING,
     ("POST", "/attest/v1/challenges"): Access.LDEVID,
     ("POST", "/attest/v1/evidence"): Access.LDEVID,
     ("GET", "/results/v1/devices"): Access.READER,
@@ -97,7 +97,7 @@ class Guard:
         self._store = store
         self._devices = devices
         self._device_ca_subject = device_ca_subject
-        self._admits_strangers = admits_strangers
+        self.admits_strangers = admits_strangers
 
     def admit(
         self, access: Access, scope: Scope, at: datetime, device_id: str | None = None
@@ -117,8 +117,6 @@ class Guard:
         der: bytes | None = scope["state"].get(STATE_KEY)
         if access is Access.PUBLIC:
             return Caller(certificate=der)
-        if access is Access.IDEVID:
-            return self._idevid(der)
         if access is Access.ENROLLING:
             return self._enrolling(der)
         if access is Access.LDEVID:
@@ -136,22 +134,9 @@ class Guard:
             raise NotAuthorised(RefusalCode.ROLE_MISSING, "a device may read about itself only")
         return Caller(certificate=der, device=device)
 
-    def _idevid(self, der: bytes | None) -> Caller:
-        if der is None:
-            raise NotAuthenticated(
-                RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
-                "enrolment needs the device's IDevID as TLS client certificate",
-            )
-        if self._is_known(der) or self._device_ca_subject in der:
-            raise NotAuthorised(
-                RefusalCode.CLIENT_CERTIFICATE_WRONG,
-                "the client certificate is one of ours (LDevID); enrolment needs the IDevID",
-            )
-        return Caller(certificate=der)
-
     def _enrolling(self, der: bytes | None) -> Caller:
         """Admit whoever may ask; what the certificate is worth is judged with the request."""
-        if der is None and not self._admits_strangers():
+        if der is None and not self.admits_strangers():
             raise NotAuthenticated(
                 RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
                 "enrolment needs the device's IDevID, or the LDevID it was given, as TLS client "

@@ -53,7 +53,15 @@ def build_app(
     log = logger("api")
     evidence = EvidenceDoor(services=services, guard=guard, metrics=metrics, log=log)
     routes = build_routes(services, guard, evidence, metrics, version)
-    return Door(routes, evidence=evidence, limits=limits, boot_id=boot_id, metrics=metrics, log=log)
+    return Door(
+        routes,
+        evidence=evidence,
+        limits=limits,
+        boot_id=boot_id,
+        metrics=metrics,
+        log=log,
+        admits_strangers=guard.admits_strangers,
+    )
 
 
 def build_routes(
@@ -153,7 +161,6 @@ _CERTIFICATE: dict[str, list[str]] = {"clientCertificate": []}
 _TOKEN: dict[str, list[str]] = {"bearerToken": []}
 _SECURITY = {
     "PUBLIC": (),
-    "IDEVID": (_CERTIFICATE,),
     "LDEVID": (_CERTIFICATE,),
     "ENROLLING": (_CERTIFICATE, {}),
     "READER": (_TOKEN,),

@@ -8,11 +8,16 @@ from starlette.concurrency import run_in_threadpool
 
 from attestation.limits import MAX_ENROLMENT_BYTES
 from attestation.refusals import RefusalCode
-from attestation.wire.media_types import ENROLMENT, EVIDENCE
+from attestation.wire.media_types import ACTIVATION, ENROLMENT, EVIDENCE
 from verifier.api.evidence import EVIDENCE_PATH, EvidenceDoor, require_media_type
 from verifier.api.limits import too_large
 from verifier.api.routing import PROBLEMS, GuardedRoute, caller_of
-from verifier.api.schemas import ChallengeDocument, EnrolmentDocument, EvidenceDocument
+from verifier.api.schemas import (
+    ActivationDocument,
+    ChallengeDocument,
+    EnrolmentDocument,
+    EvidenceDocument,
+)
 from verifier.errors import NotAuthenticated
 from verifier.services.suite import Services
 
@@ -30,9 +35,28 @@ def devices_router(services: Services, evidence: EvidenceDoor) -> APIRouter:
         summary="Ask for an enrolment challenge",
     )
     def enrolment_challenge(request: Request) -> JSONResponse:
-        """Give a nonce that only the holder of the presented IDevID can use."""
+        """Give a nonce that only the holder of the presented certificate's key can use."""
         presented = _certificate(request)
         return JSONResponse(services.challenges.for_enrolment(presented, services.clock.now()))
+
+    @router.post(
+        "/enrol/v1/activations",
+        response_model=ActivationDocument,
+        tags=["enrolment"],
+        summary="Ask to be challenged by the TPM's endorsement key",
+        openapi_extra={"requestBody": {"required": True, "content": {ACTIVATION: _BINARY}}},
+    )
+    async def activation(request: Request) -> JSONResponse:
+        """Wrap a secret to an endorsement key and an attestation key; give a nonce with it."""
+        require_media_type(request.scope, ACTIVATION)
+        message = await request.body()
+        answer = await run_in_threadpool(
+            services.activations.begin,
+            message,
+            caller_of(request).certificate,
+            services.clock.now(),
+        )
+        return JSONResponse(answer)
 
     @router.post(
         "/enrol/v1/requests",
@@ -49,7 +73,7 @@ def devices_router(services: Services, evidence: EvidenceDoor) -> APIRouter:
         if len(message) > MAX_ENROLMENT_BYTES:
             raise too_large(MAX_ENROLMENT_BYTES)
         answer = await run_in_threadpool(
-            services.enrol.enrol, message, _certificate(request), services.clock.now()
+            services.enrol.enrol, message, caller_of(request).certificate, services.clock.now()
         )
         return JSONResponse(answer, status_code=201)
 
@@ -84,7 +108,11 @@ def devices_router(services: Services, evidence: EvidenceDoor) -> APIRouter:
 def _certificate(request: Request) -> bytes:
     certificate = caller_of(request).certificate
     if certificate is None:
-        raise _no_certificate()
+        raise NotAuthenticated(
+            RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
+            "this needs a TLS client certificate; whoever has none gets a challenge from "
+            "/enrol/v1/activations",
+        )
     return certificate
 
 

@@ -9,7 +9,7 @@ import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Final
 
@@ -58,6 +58,12 @@ _SMALL_BODY: Final = 64 * 1024
 
 _ENROLMENT_PATH: Final = "/enrol/v1/requests"
 _LARGE_BODIES: Final = frozenset({EVIDENCE_PATH, _ENROLMENT_PATH})
+_ENROLMENT: Final = "/enrol/"
+STRANGERS_AT_ONCE: Final = 4
+"""Large bodies under way of all clients without a certificate: addresses cost nothing."""
+
+_STRANGERS: Final = b"strangers"
+_STRANGER_BURST_S: Final = 4
 _FREELY: Final = nullcontext()
 _JSON: Final = (b"content-type", b"application/json")
 _EMPTY_PATHS: Final = frozenset({"/health/live", "/health/ready"})
@@ -73,6 +79,7 @@ class Door:
         boot_id: Part of every request id of this process.
         metrics: Counters.
         log: Where faults go.
+        admits_strangers: Whether somebody without a certificate may be enrolled.
     """
 
     def __init__(
@@ -84,11 +91,17 @@ class Door:
         boot_id: str,
         metrics: Metrics,
         log: Logger,
+        admits_strangers: Callable[[], bool] = lambda: False,
     ) -> None:
         self._app = app
         self._evidence = evidence
         self._limits = limits
         self._limiter = RateLimiter(per_second=limits.requests_per_s, burst=limits.burst)
+        self._strangers = RateLimiter(
+            per_second=limits.strangers_per_s,
+            burst=max(1.0, limits.strangers_per_s * _STRANGER_BURST_S),
+        )
+        self._admits_strangers = admits_strangers
         self._open: Counter[bytes] = Counter()
         self._big = BigBodies()
         self._boot_id = boot_id
@@ -109,6 +122,8 @@ class Door:
         try:
             if scope["path"] not in _EMPTY_PATHS:
                 self._limiter.admit(_client(scope), time.monotonic())
+            if scope["path"].startswith(_ENROLMENT) and _is_stranger(scope):
+                self._strangers.admit(_STRANGERS, time.monotonic())
             with (
                 self._under_way(scope) if large else _FREELY,
                 self._big.place(_client(scope)) as take_place,
@@ -135,16 +150,21 @@ class Door:
         """Count a large request of a client while it lasts.
 
         Raises:
-            NotAuthenticated: If the client has no certificate: then its body is not even read.
-            RateLimited: If it has ``AT_ONCE`` of them already.
+            NotAuthenticated: If the client has no certificate and this is no enrolment of one that
+                needs none: then its body is not even read.
+            RateLimited: If it has ``AT_ONCE`` of them already; all without a certificate together
+                ``STRANGERS_AT_ONCE``.
         """
         client: bytes | None = scope["state"].get(FINGERPRINT_KEY)
+        most = AT_ONCE
+        if client is None and scope["path"] == _ENROLMENT_PATH and self._admits_strangers():
+            client, most = _STRANGERS, STRANGERS_AT_ONCE
         if client is None:
             raise NotAuthenticated(
                 RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
                 "this needs the device's certificate as TLS client certificate",
             )
-        if self._open[client] >= AT_ONCE:
+        if self._open[client] >= most:
             raise RateLimited(1.0)
         self._open[client] += 1
         try:
@@ -224,6 +244,10 @@ class _Answer:
             headers = [*headers, (b"content-length", str(len(body)).encode())]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _is_stranger(scope: Scope) -> bool:
+    return scope["state"].get(FINGERPRINT_KEY) is None
 
 
 def _client(scope: Scope) -> bytes:

@@ -30,6 +30,7 @@ from verifier.errors import (
     SettingsInvalid,
     Unavailable,
 )
+from verifier.issuance.enrolment_policy import ProofsMissing
 from verifier.telemetry import Logger, Metrics
 
 TITLES: Final = {
@@ -80,12 +81,14 @@ class Problem:
         code: Stable code.
         detail: Words for a person.
         headers: Further headers (lower case).
+        missing: What was not shown, by name.
     """
 
     status: int
     code: str
     detail: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    missing: tuple[str, ...] = ()
 
     def body(self, request_id: str) -> bytes:
         """Return the JSON document."""
@@ -97,6 +100,7 @@ class Problem:
                 "code": self.code,
                 "detail": self.detail,
                 "instance": f"urn:request:{request_id}",
+                **({"missing": self.missing} if self.missing else {}),
             },
             ensure_ascii=False,
         ).encode()
@@ -123,7 +127,10 @@ def problem_of(error: AttestationError | ServiceError) -> Problem:
     elif isinstance(error, NotAuthenticated):
         headers = ((b"www-authenticate", b'Bearer realm="verifier"'),)
     detail = error.outward if isinstance(error, ServiceError) else error.reason
-    return Problem(status=status, code=error.code.value, detail=detail, headers=headers)
+    missing = error.missing if isinstance(error, ProofsMissing) else ()
+    return Problem(
+        status=status, code=error.code.value, detail=detail, headers=headers, missing=missing
+    )
 
 
 class Refusals:

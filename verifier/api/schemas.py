@@ -18,6 +18,9 @@ class ProblemDocument(_Document):
     code: str = Field(description="Stable code; docs/refusals.md explains each")
     detail: str
     instance: str = Field(description="urn:request:<X-Request-ID>")
+    missing: list[str] | None = Field(
+        default=None, description="Proofs that an enrolment lacks, by name; only where some do"
+    )
 
 
 class ChallengeDocument(_Document):
@@ -26,6 +29,21 @@ class ChallengeDocument(_Document):
     nonce: str = Field(description="base64url without padding")
     pcr_selection: str = Field(examples=["sha256:0,1,2,3,4,5,6,7"])
     expires_in_s: float
+
+
+class CredentialDocument(_Document):
+    """What a TPM is given to prove that attestation key and endorsement key live in it."""
+
+    id: str = Field(description="Opaque; to be sent with the answer. base64url without padding")
+    credential: str = Field(description="TPM2B_ID_OBJECT, base64url without padding")
+    seed: str = Field(description="TPM2B_ENCRYPTED_SECRET, base64url without padding")
+    expires_in_s: float
+
+
+class ActivationDocument(ChallengeDocument):
+    """A challenge by endorsement key, beside the challenge that the enrolment answers."""
+
+    activation: CredentialDocument
 
 
 class EnrolmentDocument(_Document):

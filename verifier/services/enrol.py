@@ -133,12 +133,12 @@ class Enrol:
         self._enrolled = enrolled
         self._activations = activations
 
-    def enrol(self, message: bytes, presented: bytes, at: datetime) -> dict[str, object]:
+    def enrol(self, message: bytes, presented: bytes | None, at: datetime) -> dict[str, object]:
         """Take an enrolment request as a device sends it, and answer it.
 
         Args:
             message: The enrolment request (CBOR).
-            presented: DER of the TLS client certificate.
+            presented: DER of the TLS client certificate; None without one.
             at: Now.
 
         Raises:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from verifier.ports import Clock
+from verifier.services.activations import CredentialActivations
 from verifier.services.attest import Attest
 from verifier.services.challenge import Challenges
 from verifier.services.decisions import Decisions
@@ -24,6 +25,7 @@ class Services:
         challenges: Nonces.
         attest: Evidence.
         enrol: Enrolment.
+        activations: Challenges by endorsement key.
         devices: Results and history.
         decisions: Decisions.
         key_set: Returns the JWKS at a moment.
@@ -35,6 +37,7 @@ class Services:
     challenges: Challenges
     attest: Attest
     enrol: Enrol
+    activations: CredentialActivations
     devices: Devices
     decisions: Decisions
     key_set: Callable[[datetime], dict[str, object]]

@@ -437,6 +437,20 @@ def _bindings() -> list[Json]:
             bound,
             _answer("the-tpm-over-another-connection", "refused", _SPENT),
         ),
+        _activation(
+            "for-another-attestation-key",
+            "N11 N18",
+            "A right answer does not vouch for another attestation key than the one activated",
+            bound,
+            _answer("the-tpm-for-another-attestation-key", "refused", "ak-not-resident"),
+        ),
+        _activation(
+            "for-another-endorsement-key",
+            "N11 N13",
+            "A right answer does not vouch for another endorsement key than the one it was made by",
+            bound,
+            _answer("the-tpm-for-another-endorsement-key", "refused", "ek-mismatch"),
+        ),
     ]
 
 

@@ -149,17 +149,18 @@ def _identities() -> list[Json]:
             step("device-idevid", _CHALLENGE, "refused", "client-certificate-wrong", status=401),
         ),
         sequence(
-            "owner-identity-enrols",
-            "N15",
-            "The owner's certificate does not do for enrolment",
+            "owner-identity-enrols-another",
+            "N15 N39",
+            "The owner's certificate of one device does not enrol another",
             _GOOD_FOR,
             ENROL,
             step(
                 "device",
-                "POST /enrol/v1/challenges",
+                "POST /enrol/v1/requests",
                 "refused",
                 "client-certificate-wrong",
                 status=403,
+                body="enrolment-of-other-device",
             ),
         ),
         sequence(

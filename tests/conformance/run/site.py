@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from attestation.refusals import RefusalCode
-from attestation.wire.media_types import EVIDENCE
+from attestation.wire.enrolment_codec import encode_enrolment
+from attestation.wire.media_types import ENROLMENT, EVIDENCE
 from tests.conformance.run.outcome import Outcome
 from tests.conformance.run.sequences import WrongStep
 from tests.simulators.soft_manufacturer import SoftManufacturer
@@ -83,7 +84,7 @@ class _Play:
                 method,
                 path,
                 body=body,
-                content_type=EVIDENCE if body else "",
+                content_type=(ENROLMENT if "enrol" in path else EVIDENCE) if body else "",
                 headers={} if body else {"Content-Length": "0"},
             )
         except OSError as error:
@@ -127,6 +128,9 @@ class _Play:
             return b""
         if kind == "garbage":
             return b"\xff" * 64
+        if kind == "enrolment-of-other-device":
+            challenge = self.device.client.post("/enrol/v1/challenges").json
+            return encode_enrolment(self.other.enrolment_request(challenge))
         if kind == "evidence":
             return self.device.evidence(self.device.ask())
         if kind == "evidence-of-other-device":

@@ -30,15 +30,8 @@ from device_agent.tpm.adapter import EsapiTpm
 from device_agent.tpm.connection import OpenTpm, TpmConnection
 from device_agent.tpm.keys import public_of
 from device_agent.tpm.layout import TpmLayout
-from verifier.issuance.credential_activation import (
-    ACTIVATION_ENTROPY_BYTES,
-    ActivationChallenge,
-    Credential,
-    EkKey,
-    PendingActivations,
-    begin_activation,
-    make_credential,
-)
+from verifier.issuance.activation import BEGIN_ENTROPY_BYTES, ActivationAuthority, Begun
+from verifier.issuance.credential_activation import Credential, EkKey, make_credential
 
 pytestmark = pytest.mark.tpm
 
@@ -267,28 +260,25 @@ def test_malformed_credentials_are_refused_before_the_tpm(tpm: EsapiTpm, change:
         activate(tpm, good.blob, change)
 
 
-def begun(ek: EkKey, name: KeyName, subject: str) -> ActivationChallenge:
-    return begin_activation(
-        ek,
-        name,
-        subject=subject,
-        ek_sha256=bytes(32),
-        entropy=secrets.token_bytes(ACTIVATION_ENTROPY_BYTES),
-        at=NOW,
-    )
-
-
 def test_verifier_believes_the_answer_of_that_tpm_only(tpm: EsapiTpm, other_tpm: EsapiTpm) -> None:
-    pending = PendingActivations()
-    first = begun(parse_public(tpm.endorsement().public).key, iak_name(tpm), "device")
-    pending.add(first, NOW)
-    answer = activate(tpm, first.credential.blob, first.credential.encrypted_seed)
-    assert pending.redeem("device", answer, NOW).ak_name == iak_name(tpm)
+    authority = ActivationAuthority(keys=(secrets.token_bytes(32),))
 
-    second = begun(parse_public(tpm.endorsement().public).key, iak_name(tpm), "device")
-    others = begun(parse_public(other_tpm.endorsement().public).key, iak_name(other_tpm), "other")
-    pending.add(second, NOW)
+    def begin(of: EsapiTpm) -> Begun:
+        return authority.begin(
+            parse_public(of.endorsement().public).key,
+            ek_sha256=bytes(32),
+            ak_name=iak_name(of),
+            subject="device",
+            at=NOW,
+            entropy=secrets.token_bytes(BEGIN_ENTROPY_BYTES),
+        )
+
+    first = begin(tpm)
+    answer = activate(tpm, first.credential.blob, first.credential.encrypted_seed)
+    assert authority.open(first.activation, NOW).prove(answer) == iak_name(tpm)
+
+    others = begin(other_tpm)
     foreign = activate(other_tpm, others.credential.blob, others.credential.encrypted_seed)
     with pytest.raises(IdentityMismatch) as caught:
-        pending.redeem("device", foreign, NOW)
+        authority.open(begin(tpm).activation, NOW).prove(foreign)
     assert caught.value.code is RefusalCode.CREDENTIAL_ACTIVATION_FAILED

@@ -82,15 +82,6 @@ def test_idevid_does_not_do_for_attestation(device: SiteDevice, method: str, pat
     assert (answer.status, answer.json["code"]) == (401, "client-certificate-wrong")
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [key for key in PROTECTED if ACCESS[key] is Access.IDEVID]
-)
-def test_ldevid_does_not_do_for_enrolment(device: SiteDevice, method: str, path: str) -> None:
-    answer = device.client.request(method, path)
-
-    assert (answer.status, answer.json["code"]) == (403, "client-certificate-wrong")
-
-
 def guard(site: VerifierSite, *, strangers: bool) -> Guard:
     subject = site.running.device_ca.certificate.subject.public_bytes()
     return Guard(
