@@ -15,6 +15,7 @@ from attestation.refusals import RefusalCode
 from verifier.api.access import ACCESS, Guard
 from verifier.api.devices_routes import devices_router
 from verifier.api.door import Door
+from verifier.api.enrolment_routes import enrolment_router
 from verifier.api.evidence import EvidenceDoor
 from verifier.api.problems import Problem, Refusals, internal_problem
 from verifier.api.public_routes import public_router
@@ -81,6 +82,7 @@ def build_routes(
     app.state.clock = services.clock
     app.state.refusals = Refusals(metrics, logger("api"))
     for router in (
+        enrolment_router(services),
         devices_router(services, evidence),
         reader_router(services),
         public_router(services, metrics),
