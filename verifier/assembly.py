@@ -11,10 +11,9 @@ from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.issuance.enrolment_terms import EnrolmentTerms
-from verifier.issuance.profiles import Issuer
-from verifier.keys.authority import Authority
 from verifier.keys.ring import KeyRing
 from verifier.ports import Clock, Entropy, Store
+from verifier.ports.credentials import CertificateAuthority
 from verifier.services.activations import CredentialActivations
 from verifier.services.attest import Attest, Recorder
 from verifier.services.challenge import Challenges, Nonces
@@ -44,7 +43,7 @@ class Parts:
         ring: Signs results; keeps the nonce keys.
         anchors: The manufacturers trusted.
         rules: Who may enrol.
-        device_ca: Issues certificates.
+        authority: Issues certificates.
         store: The store.
         decisions: Decides.
         recorder: Commits judgements in groups.
@@ -62,7 +61,7 @@ class Parts:
     ring: KeyRing
     anchors: TrustAnchors
     rules: EnrolmentRules
-    device_ca: Authority
+    authority: CertificateAuthority
     store: Store
     decisions: Decisions
     recorder: Recorder
@@ -151,7 +150,6 @@ def _enrolment(
         parts.metrics.enrolments.inc()
         parts.wake()
 
-    issuer = Issuer(certificate=parts.device_ca.certificate, key=parts.device_ca.key)
     return Enrol(
         store=parts.store,
         writer=parts.issuer_writer,
@@ -159,7 +157,7 @@ def _enrolment(
         nonces=nonces,
         terms=terms,
         replays=replays,
-        issuer=lambda: issuer,
+        issuer=parts.authority.issuer,
         entropy=parts.entropy,
         trust_domain=settings.trust.trust_domain,
         lifetime=timedelta(days=settings.trust.certificate_days),

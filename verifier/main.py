@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from starlette.types import ASGIApp
 
@@ -24,7 +27,8 @@ from verifier.feeds.mqtt import Broker, ResultSink
 from verifier.feeds.outbox import OutboxWorker
 from verifier.feeds.queries import QueryResponder
 from verifier.feeds.topics import Topics
-from verifier.keys.authority import DEVICE_CA, load_authority
+from verifier.keys.ca_keys import CaKeys
+from verifier.keys.credential_authority import CredentialAuthority
 from verifier.keys.files import check_directory, read_file
 from verifier.keys.ring import KeyRing
 from verifier.policy_engine.rego import RegoEngine
@@ -52,6 +56,9 @@ FLUSH_S: Final = 5.0
 """How long a stopping verifier goes on telling what it has recorded."""
 
 UPKEEP_S: Final = 600.0
+
+AUTHORITY_S: Final = 1.0
+"""How often a verifier that issues nothing looks at its authority's register."""
 
 
 def load_engine(settings: Settings) -> RegoEngine:
@@ -114,7 +121,8 @@ class Verifier:
         self.ring = KeyRing(self._directory)
         self.rules = load_enrolment_rules(settings)
         self.anchors = load_anchors(settings, self.rules)
-        self.device_ca = load_authority(self._directory, DEVICE_CA)
+        keys = CaKeys(self._directory, settings.authority, os.environ)
+        self.authority = CredentialAuthority(self._directory, keys, self.clock)
         self.store: SqlStore = open_store(settings.store.url, with_outbox=bool(settings.mqtt.host))
         self.decisions = Decisions(
             store=self.store,
@@ -138,7 +146,7 @@ class Verifier:
                 ring=self.ring,
                 anchors=self.anchors,
                 rules=self.rules,
-                device_ca=self.device_ca,
+                authority=self.authority,
                 store=self.store,
                 decisions=self.decisions,
                 recorder=self.committer,
@@ -174,11 +182,10 @@ class Verifier:
         return Feeds(broker=broker, worker=worker)
 
     def _wire_app(self) -> ASGIApp:
-        subject = self.device_ca.certificate.subject.public_bytes()
         guard = Guard(
             store=self.store,
             devices=self.services.cache,
-            device_ca_subject=subject,
+            authorities=self.authority.subjects,
             admits_strangers=lambda: self.rules.policy.admits_strangers,
         )
         return build_app(
@@ -196,6 +203,7 @@ class Verifier:
             self.feeds.broker.start()
             self.feeds.worker.start()
         threading.Thread(target=self._upkeep, name="upkeep", daemon=True).start()
+        threading.Thread(target=self._follow_authority, name="authority", daemon=True).start()
 
     def stop(self) -> None:
         """Commit what was judged, tell what was recorded (boundedly), close the store."""
@@ -207,6 +215,7 @@ class Verifier:
             self._log.info("outbox_flushed", left=left)
             self.feeds.broker.stop()
         self.store.close()
+        self.authority.close()
 
     def healthy(self) -> bool:
         """Say whether the writers live: what the watchdog watches."""
@@ -221,12 +230,10 @@ class Verifier:
         door = self.settings.server
         certificate = Path(door.tls_certificate or self._directory / "tls.cert.pem")
         key = Path(door.tls_key or self._directory / "tls.key.pem")
-        authorities = [
-            anchor.public_bytes(serialization.Encoding.PEM).decode()
-            for anchor in (*self.anchors.certificates, self.device_ca.certificate)
-        ]
-        authorities += [read_file(Path(name)).decode() for name in door.client_ca]
-        context = tls_context(certificate, key, "\n".join(authorities))
+        known = _pem((*self.anchors.certificates, *self.authority.certificates()))
+        further = [read_file(Path(name)).decode() for name in door.client_ca]
+        context = tls_context(certificate, key, "\n".join((known, *further)))
+        self.authority.changed = lambda ours: context.load_verify_locations(cadata=_pem(ours))
         try:
             listener = socket.create_server((door.host, door.port), backlog=1024)
             # asyncio does this only for sockets that it made: without it answers wait 40 ms.
@@ -251,11 +258,29 @@ class Verifier:
                 reasons.append(f"store: tables are {state.current or 'absent'}")
         except ServiceError as error:
             reasons.append(f"{error.code}: {error.reason}")
-        try:
-            self.ring.sign_claims({"probe": True})
-        except ServiceError as error:
-            reasons.append(f"{error.code}: {error.reason}")
+        for probe in (lambda: self.ring.sign_claims({"probe": True}), self.authority.issuer):
+            try:
+                probe()
+            except ServiceError as error:
+                reasons.append(f"{error.code}: {error.reason}")
         return tuple(reasons)
+
+    def _follow_authority(self) -> None:
+        """Take what ``verifier ca`` changed into use, and tell until when each CA lasts."""
+        said = ""
+        while not self._stop.is_set():
+            try:
+                for state, certificate in self.authority.described():
+                    name = certificate.subject.rfc4514_string()
+                    ends = certificate.not_valid_after_utc.timestamp()
+                    self.metrics.authority_ends.labels(name, state).set(ends)
+                problem = "; ".join(f"{one}: {why}" for one, why in self.authority.unusable)
+            except ServiceError as error:
+                problem = str(error)
+            if problem and problem != said:
+                self._log.warning("authority_unusable", reason=problem)
+            said = problem
+            self._stop.wait(AUTHORITY_S)
 
     def _upkeep(self) -> None:
         keep = timedelta(days=self.settings.results.history_days)
@@ -266,6 +291,11 @@ class Verifier:
                 self.store.forget_activations(self.clock.now())
             except ServiceError as error:
                 self._log.warning("upkeep_failed", reason=error.reason)
+
+
+def _pem(certificates: Iterable[x509.Certificate]) -> str:
+    encoding = serialization.Encoding.PEM
+    return "\n".join(one.public_bytes(encoding).decode() for one in certificates)
 
 
 def _nothing() -> None:

@@ -61,6 +61,31 @@ class KeySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthoritySettings:
+    """[authority]: where new keys of issuing CAs are made, and what opens them.
+
+    Attributes:
+        backend: ``file`` or ``pkcs11``: where ``verifier ca`` makes the next key.
+        passphrase_credential: Name of the systemd credential with the key files' passphrase.
+        passphrase_file: File (0600) with it; default ``<keys>/authority.passphrase``.
+        unencrypted: Make the next key file without passphrase. Who copies it has the key.
+        pkcs11_module: The token maker's PKCS#11 library.
+        pkcs11_token: The token's label.
+        pin_credential: Name of the systemd credential with the token's user PIN.
+        pin_file: File (0600) with it.
+    """
+
+    backend: str = "file"
+    passphrase_credential: str = ""
+    passphrase_file: str = ""
+    unencrypted: bool = False
+    pkcs11_module: str = ""
+    pkcs11_token: str = ""
+    pin_credential: str = ""
+    pin_file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrustSettings:
     """[trust]: whose devices may enrol, and the trust domain of issued identities.
 
@@ -167,6 +192,7 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     keys: KeySettings = field(default_factory=KeySettings)
+    authority: AuthoritySettings = field(default_factory=AuthoritySettings)
     trust: TrustSettings = field(default_factory=TrustSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
@@ -276,6 +302,11 @@ def _check_ranges(settings: Settings, origin: str) -> None:
     for name, port in (("server.port", settings.server.port), ("mqtt.port", settings.mqtt.port)):
         if not 0 <= port <= 65_535:  # noqa: PLR2004 - TCP
             raise SettingsInvalid(f"{name} in {origin} must be within 0..65535, not {port}")
+    if settings.authority.backend not in {"file", "pkcs11"}:
+        raise SettingsInvalid(
+            f'authority.backend in {origin} must be "file" or "pkcs11", not '
+            f"{settings.authority.backend!r}"
+        )
     if not settings.store.url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise SettingsInvalid(
             f"store.url in {origin} must begin with sqlite:/// or postgresql+psycopg://"

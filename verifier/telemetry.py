@@ -52,6 +52,7 @@ class Metrics:
         outbox_waiting: Outbox rows not yet delivered.
         queries: MQTT queries, by outcome.
         enrolments: Certificates issued.
+        authority_ends: Until when each of our CAs lasts, by name and state (Unix time).
     """
 
     def __init__(self) -> None:
@@ -81,6 +82,12 @@ class Metrics:
             "mqtt_queries", "Queries over MQTT.", ["outcome"], registry=self.registry
         )
         self.enrolments = Counter("enrolments", "Certificates issued.", registry=self.registry)
+        self.authority_ends = Gauge(
+            "authority_not_after_seconds",
+            "When the certificate of a CA of ours ends.",
+            ["authority", "state"],
+            registry=self.registry,
+        )
 
     def render(self) -> bytes:
         """Return the Prometheus text form."""

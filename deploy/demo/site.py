@@ -107,8 +107,8 @@ key = "{key}"
         """Write mosquitto's configuration and access list; return the configuration's path."""
         folder = self.root / "broker"
         authorities = folder / "authorities.pem"
-        device_ca = (self.keys / "device-ca.cert.pem").read_text()
-        authorities.write_text(device_ca + self.service_ca.read_text())
+        devices = (self.keys / "device-authorities.pem").read_text()
+        authorities.write_text(devices + self.service_ca.read_text())
         certificate, key = self.certificate("broker")
         access = folder / "access.acl"
         access.write_text(ACCESS_LIST.read_text())

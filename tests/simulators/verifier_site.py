@@ -29,6 +29,7 @@ from attestation.wire.media_types import ENROLMENT, EVIDENCE
 from device_agent.ports import KeyRole
 from tests.simulators.firmware_log import agile_event, header
 from tests.simulators.ima_kernel import ImaKernel
+from tests.simulators.made_authority import copy_authority
 from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from verifier.keys.setup import initialise
@@ -138,6 +139,7 @@ appraisal = "{policy}"
 {extra}
 """
         )
+        copy_authority(folder / "keys", datetime.now(UTC))
         initialise(
             folder / "keys",
             hostnames=("localhost", "127.0.0.1"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -82,7 +82,7 @@ class Guard:
     Args:
         store: For tokens and certificates.
         devices: For the device behind a certificate.
-        device_ca_subject: DER of the device CA's subject: LDevIDs are not IDevIDs.
+        authorities: Returns the DER of the subjects of all our CAs: LDevIDs are not IDevIDs.
         admits_strangers: Whether somebody without a certificate may be enrolled; nobody by default.
     """
 
@@ -91,12 +91,12 @@ class Guard:
         *,
         store: DeviceReader,
         devices: DeviceCache,
-        device_ca_subject: bytes,
+        authorities: Callable[[], Collection[bytes]],
         admits_strangers: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._devices = devices
-        self._device_ca_subject = device_ca_subject
+        self._authorities = authorities
         self.admits_strangers = admits_strangers
 
     def admit(
@@ -142,7 +142,7 @@ class Guard:
                 "enrolment needs the device's IDevID, or the LDevID it was given, as TLS client "
                 "certificate",
             )
-        if der is not None and self._device_ca_subject in der and not self._is_known(der):
+        if der is not None and self._is_ours(der) and not self._is_known(der):
             raise NotAuthorised(
                 RefusalCode.CLIENT_CERTIFICATE_WRONG,
                 "the client certificate names our CA as its issuer, and none like it is recorded; "
@@ -152,6 +152,9 @@ class Guard:
 
     def _is_known(self, der: bytes) -> bool:
         return self._store.device_by_certificate(hashlib.sha256(der).digest()) is not None
+
+    def _is_ours(self, der: bytes) -> bool:
+        return any(subject in der for subject in self._authorities())
 
     def _ldevid(self, der: bytes | None, at: datetime) -> DeviceRecord:
         if der is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,7 +16,6 @@ from attestation.errors import AttestationError
 from verifier.cli import context, output
 from verifier.cli.context import Json
 from verifier.errors import ServiceError
-from verifier.keys.authority import DEVICE_CA, load_authority
 from verifier.keys.files import check_directory, read_file
 from verifier.keys.ring import KeyRing
 from verifier.services.reference_values import ReferenceShelf
@@ -87,8 +87,24 @@ def _keys(settings: Settings) -> Verdict:
     directory = Path(settings.keys.directory)
     check_directory(directory)
     ring = KeyRing(directory)
-    load_authority(directory, DEVICE_CA)
-    return Verdict(name="keys", verdict=OK, reason=f"{len(ring.entries)} result keys, device CA")
+    return Verdict(name="keys", verdict=OK, reason=f"{len(ring.entries)} result keys")
+
+
+def _authority(settings: Settings) -> Verdict:
+    from verifier.keys.authority_status import authority_status
+
+    found = authority_status(settings, os.environ, SystemClock().now())
+    if found.findings:
+        return Verdict(
+            name="authority",
+            verdict=FAILED if found.findings[0].failed else WARNING,
+            reason="; ".join(f"{one.code}: {one.reason}" for one in found.findings),
+            mend=found.findings[0].mend,
+        )
+    issuing = next(one for one in found.authorities if one.state == "current")
+    return Verdict(
+        name="authority", verdict=OK, reason=f"{issuing.subject}, {issuing.days_left} days left"
+    )
 
 
 def _tls(settings: Settings) -> Verdict:
@@ -97,7 +113,7 @@ def _tls(settings: Settings) -> Verdict:
     directory = Path(settings.keys.directory)
     path = Path(settings.server.tls_certificate or directory / "tls.cert.pem")
     key = Path(settings.server.tls_key or directory / "tls.key.pem")
-    tls_context(path, key, load_authority(directory, DEVICE_CA).pem.decode())
+    tls_context(path, key, read_file(path).decode("ascii", "replace"))
     ends = x509.load_pem_x509_certificate(read_file(path)).not_valid_after_utc
     if ends < SystemClock().now():
         return Verdict(name="tls", verdict=FAILED, reason=f"ended {ends}", mend=_MENDS["tls"])
@@ -189,6 +205,7 @@ def _broker(settings: Settings) -> Verdict:
 _MENDS = {
     "store": "verifier init",
     "keys": "verifier init",
+    "authority": "verifier ca status",
     "tls": "verifier init --hostname NAME, or [server] tls_certificate and tls_key",
     "roots": "name the manufacturers' PEM files in [trust] manufacturer_roots",
     "appraisal policy": "correct [policy] appraisal",
@@ -200,6 +217,7 @@ _MENDS = {
 _LOOKS: tuple[tuple[str, Look], ...] = (
     ("store", _store),
     ("keys", _keys),
+    ("authority", _authority),
     ("tls", _tls),
     ("roots", _roots),
     ("appraisal policy", _appraisal),

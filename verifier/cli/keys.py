@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,12 @@ import typer
 
 from verifier.api.documents import moment
 from verifier.cli import context, output
+from verifier.cli.authority_log import current_entry, record
 from verifier.cli.context import Json
+from verifier.keys.ceremony import DEFAULT_NAME
+from verifier.keys.register import register_path
 from verifier.keys.ring import NONCE_KEY_BYTES, KeyRing, RingEntry
-from verifier.keys.setup import initialise
+from verifier.keys.setup import AuthorityPlan, initialise
 from verifier.services.tokens import Tokens
 from verifier.sources import (
     SystemClock,
@@ -34,20 +38,45 @@ def init(
         list[str] | None,
         typer.Option(help="Make a TLS certificate for this name or address (repeatable)."),
     ] = None,
+    name: Annotated[str, typer.Option(help="Name in the certificates of our CAs.")] = DEFAULT_NAME,
+    root_to: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False, help="Folder for the root CA, e.g. on a medium to carry away."
+        ),
+    ] = None,
+    root_passphrase: Annotated[
+        Path | None,
+        typer.Option(readable=False, help="File with the root's passphrase; else a random one."),
+    ] = None,
+    without_authority: Annotated[
+        bool,
+        typer.Option(
+            "--without-authority", help="Make no CA: the root is elsewhere (verifier ca request)."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make keys and tables; what is there already stays."""
+    """Make keys, certificate authorities and tables; what is there already stays."""
     from verifier.store.migrate import migrate
 
     settings = context.settings()
-    directory = Path(settings.keys.directory)
+    directory, at = Path(settings.keys.directory), SystemClock().now()
+    absent = register_path(directory) is None
+    plan = AuthorityPlan(
+        settings=settings.authority,
+        environment=os.environ,
+        name=name,
+        root_to=root_to,
+        root_passphrase=root_passphrase,
+        without=without_authority,
+    )
     made = initialise(
-        directory,
-        hostnames=tuple(hostname or ()),
-        at=SystemClock().now(),
-        entropy=SystemEntropy(),
+        directory, hostnames=tuple(hostname or ()), at=at, entropy=SystemEntropy(), plan=plan
     )
     state = migrate(settings.store.url)
+    if absent and not without_authority:
+        record(settings, "founded", current_entry(settings), at)
     if as_json:
         output.say_json({"keys": str(directory), "made": list(made), "tables": state.current})
         return

@@ -12,6 +12,9 @@ import typer
 from attestation.errors import AttestationError
 from verifier.cli import (
     aibom,
+    ca,
+    ca_backup,
+    ca_root,
     check,
     compare,
     corim_signers,
@@ -42,6 +45,11 @@ app = typer.Typer(
     help="Judges TPM evidence, signs results, decides, and tells whoever must know.",
 )
 app.add_typer(devices.devices, name="devices")
+app.add_typer(ca.ca, name="ca")
+ca.ca.command("root")(ca_root.make)
+ca.ca.command("sign")(ca_root.sign)
+ca.ca.command("backup")(ca_backup.backup)
+ca.ca.command("restore")(ca_backup.restore)
 app.add_typer(aibom.aibom, name="aibom")
 app.add_typer(policy.policy, name="policy")
 app.add_typer(reference_values, name="reference-values")

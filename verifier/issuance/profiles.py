@@ -75,8 +75,13 @@ class Issuer:
     @property
     def digest(self) -> hashes.SHA256 | hashes.SHA384:
         """The hash to sign with: as strong as the key."""
-        large = isinstance(self.key, ec.EllipticCurvePrivateKey) and self.key.key_size > 256  # noqa: PLR2004
-        return hashes.SHA384() if large else hashes.SHA256()
+        return signing_digest(self.key)
+
+
+def signing_digest(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:
+    """Return the hash that is as strong as a key."""
+    large = isinstance(key, ec.EllipticCurvePrivateKey) and key.key_size > 256  # noqa: PLR2004
+    return hashes.SHA384() if large else hashes.SHA256()
 
 
 def certificate_serial(entropy: bytes) -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from attestation.refusals import RefusalCode
 from verifier.errors import SettingsInvalid, Unavailable
+
+_SECRETS: Final = (".key", ".key.pem", ".passphrase")
 
 
 def make_directory(directory: Path) -> None:
@@ -37,9 +40,8 @@ def check_directory(directory: Path) -> None:
         raise SettingsInvalid(
             f"keys.directory {directory} is open to others; run: chmod 700 {directory}"
         )
-    for path in directory.iterdir():
-        secret = path.name.endswith(".key") or path.name.endswith(".key.pem")
-        if secret and stat.S_IMODE(path.stat().st_mode) & 0o077:
+    for path in directory.rglob("*"):
+        if path.name.endswith(_SECRETS) and stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise SettingsInvalid(f"key file {path} is open to others; run: chmod 600 {path}")
 
 

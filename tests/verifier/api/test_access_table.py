@@ -83,11 +83,10 @@ def test_idevid_does_not_do_for_attestation(device: SiteDevice, method: str, pat
 
 
 def guard(site: VerifierSite, *, strangers: bool) -> Guard:
-    subject = site.running.device_ca.certificate.subject.public_bytes()
     return Guard(
         store=site.running.store,
         devices=site.running.services.cache,
-        device_ca_subject=subject,
+        authorities=site.running.authority.subjects,
         admits_strangers=lambda: strangers,
     )
 
@@ -118,7 +117,7 @@ def test_nobody_enrols_without_a_certificate_where_every_class_rests_on_one(
 def test_certificate_of_our_ca_that_is_not_recorded_does_not_enrol(
     site: VerifierSite, device: SiteDevice
 ) -> None:
-    ca = site.running.device_ca
+    ca = site.running.authority.issuer()
     leaf = x509.load_pem_x509_certificates(device.chain_pem)[0]
     unrecorded = (
         x509.CertificateBuilder()

@@ -19,8 +19,9 @@ from cryptography import x509
 
 from attestation.errors import SignatureInvalid
 from attestation.wire.ear import verify_ear_jwt
+from tests.simulators.made_authority import copy_authority
 from verifier.errors import SettingsInvalid
-from verifier.keys.authority import DEVICE_CA, load_authority
+from verifier.keys.authority import SERVICE_CA, load_authority
 from verifier.keys.files import check_directory, write_secret
 from verifier.keys.ring import KeyRing, KeyState
 from verifier.keys.setup import initialise
@@ -33,6 +34,7 @@ LIFETIME = timedelta(minutes=5)
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     path = tmp_path / "keys"
+    copy_authority(path, AT)
     initialise(path, hostnames=("verifier.example",), at=AT, entropy=SystemEntropy())
     return path
 
@@ -114,6 +116,7 @@ def test_running_ring_soon_signs_with_the_key_that_another_process_rotated_in(
 
 def test_result_of_another_ring_is_not_believed(directory: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
+    copy_authority(other, AT)
     initialise(other, hostnames=(), at=AT, entropy=SystemEntropy())
 
     with pytest.raises(SignatureInvalid):
@@ -123,16 +126,17 @@ def test_result_of_another_ring_is_not_believed(directory: Path, tmp_path: Path)
 
 
 def test_initialising_again_changes_nothing(directory: Path) -> None:
-    before = {path: path.read_bytes() for path in directory.iterdir()}
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
     assert initialise(directory, hostnames=(), at=AT, entropy=SystemEntropy()) == ()
 
-    assert {path: path.read_bytes() for path in directory.iterdir()} == before
+    after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_secrets_are_for_the_owner_only(directory: Path) -> None:
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    for path in directory.glob("*.key*"):
+    for path in [*directory.rglob("*.key*"), *directory.rglob("*.passphrase")]:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
@@ -147,8 +151,8 @@ def test_directory_or_key_open_to_others_is_refused(directory: Path) -> None:
         check_directory(directory)
 
 
-def test_device_ca_lasts_ten_years_and_signs_leaves_only(directory: Path) -> None:
-    certificate = load_authority(directory, DEVICE_CA).certificate
+def test_service_ca_lasts_ten_years_and_signs_leaves_only(directory: Path) -> None:
+    certificate = load_authority(directory, SERVICE_CA).certificate
 
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
     assert (constraints.ca, constraints.path_length) == (True, 0)
@@ -163,10 +167,10 @@ def test_broken_ring_is_named(directory: Path) -> None:
 
 
 def test_foreign_key_beside_a_ca_certificate_is_refused(directory: Path) -> None:
-    (directory / "tls.key.pem").rename(directory / "device-ca.key.pem")
+    (directory / "tls.key.pem").rename(directory / "service-ca.key.pem")
 
     with pytest.raises(SettingsInvalid, match="not the certificate of"):
-        load_authority(directory, DEVICE_CA)
+        load_authority(directory, SERVICE_CA)
 
 
 def test_key_file_that_the_disk_takes_only_half_of_is_never_put_in_place(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""The root's folder: key under a passphrase, certificate. Made to be carried away.
+
+``root.key.pem`` (0600), ``root.cert.pem``, and ``root.passphrase`` if nobody named another place
+for the passphrase: key and passphrase belong on different media.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from attestation.base64url import base64url
+from verifier.errors import SettingsInvalid
+from verifier.issuance.hierarchy import require_ca, root_certificate
+from verifier.issuance.profiles import SERIAL_ENTROPY_BYTES, Issuer, certificate_serial
+from verifier.keys.files import make_directory, write_public, write_secret
+from verifier.keys.register import load_certificate, pem
+from verifier.keys.sealed_key import open_sealed, seal
+from verifier.keys.secret_source import SecretSource, passphrase_file
+from verifier.ports import Entropy
+
+OFFLINE_ROOT: Final = "offline-root"
+"""Below the key directory, if nobody named another folder."""
+
+ROOT_KEY: Final = "root.key.pem"
+ROOT_CERTIFICATE: Final = "root.cert.pem"
+ROOT_PASSPHRASE: Final = "root.passphrase"  # noqa: S105 - a file's name
+_PASSPHRASE_BYTES: Final = 32
+
+
+def make_passphrase(path: Path, entropy: Entropy) -> SecretSource:
+    """Write a random passphrase (0600) and return its source."""
+    write_secret(path, base64url(entropy.take(_PASSPHRASE_BYTES)) + b"\n")
+    return passphrase_file(path)
+
+
+def make_root(
+    folder: Path, name: str, passphrase: Path | None, *, at: datetime, entropy: Entropy
+) -> Issuer:
+    """Make a P-384 root.
+
+    Args:
+        folder: Where it goes; made with mode 0700.
+        name: The authority's name.
+        passphrase: File with the passphrase of the key; None makes a random one in the folder.
+        at: Now.
+        entropy: For serial number, salt and passphrase.
+
+    Raises:
+        SettingsInvalid: If a root is there already.
+        Unavailable: If the folder cannot be written or the passphrase cannot be read.
+    """
+    if (folder / ROOT_KEY).exists() or (folder / ROOT_CERTIFICATE).exists():
+        raise SettingsInvalid(f"there is a root in {folder} already; name another folder")
+    make_directory(folder)
+    source = passphrase_file(passphrase) if passphrase else _own_passphrase(folder, entropy)
+    secret = source.read()
+    key = ec.generate_private_key(ec.SECP384R1())
+    serial = certificate_serial(entropy.take(SERIAL_ENTROPY_BYTES))
+    certificate = root_certificate(name, key, serial=serial, at=at)
+    write_secret(folder / ROOT_KEY, seal(key, secret, entropy))
+    write_public(folder / ROOT_CERTIFICATE, pem(certificate))
+    return Issuer(certificate=certificate, key=key)
+
+
+def open_root(folder: Path, passphrase: Path | None) -> Issuer:
+    """Open a root.
+
+    Args:
+        folder: The root's.
+        passphrase: File with the passphrase; None for the one in the folder.
+
+    Raises:
+        Unavailable: ``ca-passphrase-wrong``, ``ca-key-exposed``, ``keys-unusable``.
+        RequestRefused: ``ca-certificate-wrong`` if the certificate is not this key's.
+    """
+    secret = passphrase_file(passphrase or folder / ROOT_PASSPHRASE).read()
+    certificate = root_of(folder)
+    key = open_sealed(folder / ROOT_KEY, secret)
+    require_ca(certificate, key.public_key())
+    return Issuer(certificate=certificate, key=key)
+
+
+def root_of(folder: Path) -> x509.Certificate:
+    """Return the root's certificate.
+
+    Raises:
+        SettingsInvalid: If it is not there.
+    """
+    return load_certificate(folder / ROOT_CERTIFICATE)
+
+
+def _own_passphrase(folder: Path, entropy: Entropy) -> SecretSource:
+    return make_passphrase(folder / ROOT_PASSPHRASE, entropy)
