@@ -7,13 +7,23 @@ values. PCRs that contradict themselves, or are not separated, are left out, as 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Final, NamedTuple, TypedDict, TypeVar, cast
 
 from attestation.algorithms import HashAlgorithm
 from attestation.boot.derive import derive_boot_facts
 from attestation.boot.describe import describe_event
-from attestation.boot.facts import Authority, BootFacts, Fact, Image, Proof, SignatureDatabase
+from attestation.boot.facts import (
+    Authority,
+    BootEntry,
+    BootFacts,
+    Fact,
+    Image,
+    MeasuredFile,
+    Proof,
+    SignatureDatabase,
+    Trouble,
+)
 from attestation.errors import Unsupported
 from attestation.logs.event_types import event_type_name
 from attestation.logs.replay import ReplayedLog, check_event_contents
@@ -27,6 +37,18 @@ _PREFERRED: Final = (
     HashAlgorithm.SHA1,
 )
 _DIGEST_SHOWN: Final = 16
+
+_TOLD: Final[Mapping[type, tuple[str, ...]]] = {
+    **{one: tuple(field.name for field in fields(one)) for one in (SignatureDatabase, Trouble)},
+    **{one: one._fields for one in (Authority, MeasuredFile)},
+    Image: ("kind", "digest", "path", "before_separator"),
+    BootEntry: ("number", "description", "path"),
+    BootFacts: tuple(
+        "loader_commands" if field.name == "loader_lines" else field.name
+        for field in fields(BootFacts)
+    ),
+}
+"""What is told of each kind of value, in this order: what it holds, or says when it is asked."""
 
 T = TypeVar("T")
 
@@ -120,10 +142,10 @@ def _plain(value: object) -> object:
         found = {str(_plain(key)): _plain(item) for key, item in value.items()}
     elif isinstance(value, frozenset):
         found = [_plain(item) for item in sorted(value)]
+    elif type(value) in _TOLD:
+        found = {name: _plain(getattr(value, name)) for name in _TOLD[type(value)]}
     elif isinstance(value, tuple):
         found = [_plain(item) for item in value]
-    elif is_dataclass(value):
-        found = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     return found
 
 
