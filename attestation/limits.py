@@ -87,6 +87,12 @@ MAX_ATTESTED_CSR_BYTES = 12 * 1024 * 1024
 """A PKCS#10 request with evidence in it: a firmware log and an IMA list of some 100 000 entries.
 Our DER reader takes lengths of three octets. Larger lists enrol by the door of our own."""
 
+MAX_EST_BODY_BYTES = MAX_ATTESTED_CSR_BYTES // 3 * 4 + MAX_ATTESTED_CSR_BYTES // 24
+"""Such a request in base64, with a line break of two octets after every 64 characters."""
+
+MAX_NONCE_MESSAGE_BYTES = 4 * 1024
+"""One request for, or answer with, a nonce (draft-ietf-lamps-attestation-freshness)."""
+
 MAX_CSR_STATEMENTS = 16
 """Attestation statements in one request: three certifications, evidence, proofs, and room."""
 

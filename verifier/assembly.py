@@ -20,6 +20,7 @@ from verifier.services.challenge import Challenges, Nonces
 from verifier.services.decisions import Decisions
 from verifier.services.devices import DeviceCache, Devices
 from verifier.services.enrol import Enrol, Writer
+from verifier.services.est import Est
 from verifier.services.reference_values import ReferenceShelf
 from verifier.services.suite import Services
 from verifier.settings import Settings
@@ -113,6 +114,12 @@ def assemble(parts: Parts) -> Services:
         attest=attest,
         enrol=enrol,
         activations=activations,
+        est=Est(
+            enrol=enrol,
+            challenges=challenges,
+            policy=lambda: parts.rules.policy,
+            authorities=lambda: (parts.device_ca.certificate,),
+        ),
         devices=Devices(parts.store),
         decisions=parts.decisions,
         key_set=lambda at: parts.ring.key_set(at, parts.lifetime),

@@ -37,8 +37,6 @@ _BUNDLE: Final = "AttestationBundle"
 _ATTRIBUTES: Final = 0xA0
 _OTHER_CERTIFICATE: Final = 0xA3
 _IA5_STRING: Final = 0x16
-_UTF8_STRING: Final = 0x0C
-_COMMON_NAME: Final = "2.5.4.3"
 _MAX_CERTIFICATES: Final = 2 * MAX_CHAIN_LENGTH
 """Of two chains: the identity's and the attestation key's."""
 
@@ -142,7 +140,7 @@ def encode_bundle(bundle: Bundle) -> bytes:
 
 
 def build_request(
-    common_name: str,
+    subject: bytes,
     spki: bytes,
     bundle: Bundle | None,
     *,
@@ -153,17 +151,13 @@ def build_request(
     """Build a PKCS#10 request (RFC 2986, 4) around a bundle.
 
     Args:
-        common_name: Subject CN; the issuer decides on the real one.
+        subject: DER Name; the issuer decides on the real one.
         spki: DER SubjectPublicKeyInfo of the key.
         bundle: What to attest; None for a plain request.
         algorithm: DER AlgorithmIdentifier of the signature.
         sign: Returns the DER signature over the given bytes, made by that key.
         attributes: Further attributes, each DER of ``Attribute``.
     """
-    name = der.write(
-        der.SEQUENCE, der.write_oid(_COMMON_NAME), der.write(_UTF8_STRING, common_name.encode())
-    )
-    subject = der.write(der.SEQUENCE, der.write(der.SET, name))
     chosen = list(attributes)
     if bundle is not None:
         value = der.write(der.SET, encode_bundle(bundle))
@@ -207,8 +201,29 @@ def read_bundle(request: bytes) -> Bundle | None:
         raise _malformed(f"{error.structure}: {error.reason}") from error
 
 
+def attribute_types(request: bytes) -> frozenset[str]:
+    """Return the types of a request's attributes, dotted.
+
+    Raises:
+        MalformedInput: If it is no PKCS#10 request in strict DER.
+    """
+    return frozenset(type_ for type_, _ in _attributes(request))
+
+
 def _attestation_values(request: bytes) -> list[bytes]:
     """Return the values of every attribute ``id-aa-attestation``."""
+    found: list[bytes] = []
+    for type_, values in _attributes(request):
+        if type_ == ATTESTATION_ATTRIBUTE:
+            inside = [one.raw for one in der.children(values, _STRUCTURE)]
+            if len(inside) != 1:
+                raise _malformed(f"the attestation attribute has {len(inside)} values, wanted one")
+            found += inside
+    return found
+
+
+def _attributes(request: bytes) -> list[tuple[str, der.Element]]:
+    """Return type and SET of values of each attribute."""
     outer = DerReader(_sequence(request, _STRUCTURE).next("info", der.SEQUENCE).body, _STRUCTURE)
     outer.next("version", der.INTEGER)
     outer.next("subject", der.SEQUENCE)
@@ -217,18 +232,12 @@ def _attestation_values(request: bytes) -> list[bytes]:
     outer.end()
     if attributes is None:
         return []
-    found: list[bytes] = []
+    found: list[tuple[str, der.Element]] = []
     reader = DerReader(attributes.body, _STRUCTURE)
     while reader.more:
         fields = DerReader(reader.next("attribute", der.SEQUENCE).body, _STRUCTURE)
-        type_ = der.oid(fields.next("type", der.OID))
-        values = fields.next("values", der.SET)
+        found.append((der.oid(fields.next("type", der.OID)), fields.next("values", der.SET)))
         fields.end()
-        if type_ == ATTESTATION_ATTRIBUTE:
-            inside = [one.raw for one in der.children(values, _STRUCTURE)]
-            if len(inside) != 1:
-                raise _malformed(f"the attestation attribute has {len(inside)} values, wanted one")
-            found += inside
     return found
 
 

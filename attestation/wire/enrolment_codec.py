@@ -48,6 +48,7 @@ _STRUCTURE: Final = "enrolment request"
 
 
 NO_PROOFS: Final[Mapping[str, bytes]] = MappingProxyType({})
+_STRUCTURE_CSR: Final = "proofs beside a CSR"
 _STRUCTURE_ACTIVATION: Final = "activation request"
 _MAX_NONCE_BYTES: Final = 64
 _MAX_ANSWER_BYTES: Final = 64
@@ -143,19 +144,24 @@ def encode_enrolment(request: EnrolmentRequest) -> bytes:
         "idevid-chain": request.idevid_chain,
         "iak-chain": request.iak_chain,
         "idevid-public": request.idevid_public,
-        "iak-public": request.iak_public,
         "ldevid-public": request.ldevid_public,
         "idevid-certify": _certify_value(request.idevid_certify),
         "ldevid-certify": _certify_value(request.ldevid_certify),
         "csr": request.csr,
         "evidence": request.evidence,
-        "nonce": request.nonce,
         "result": request.result,
-        "ek": _ek_value(request.ek),
-        "cloud": _present({"aws-iid": request.cloud.aws_iid, "azure-msi": request.cloud.azure_msi}),
-        "proofs": dict[strict_cbor.CborKey, CborValue](request.proofs.items()),
+        **_csr_fields(request),
     }
     return strict_cbor.encode(_present(fields))
+
+
+def encode_csr_proofs(request: EnrolmentRequest) -> bytes:
+    """Encode what a PKCS#10 request has no other place for; empty if there is nothing.
+
+    Of the layout above: ``iak-public``, ``nonce``, ``ek``, ``cloud``, ``proofs``.
+    """
+    fields = _present(_csr_fields(request))
+    return strict_cbor.encode(fields) if fields else b""
 
 
 def encode_activation(request: ActivationRequest) -> bytes:
@@ -218,6 +224,48 @@ def decode_enrolment(raw: bytes) -> EnrolmentRequest:
     )
     fields.finish()
     return request
+
+
+def decode_csr_proofs(raw: bytes) -> EnrolmentRequest:
+    """Decode what stands beside the rest of an enrolment in a PKCS#10 request.
+
+    Returns:
+        A request that is empty otherwise.
+
+    Raises:
+        LimitExceeded: If it or a field is larger than we take.
+        MalformedInput: If it is not such a map (``request-invalid``, ``cbor-…``).
+    """
+    value = strict_cbor.decode(raw, limit_bytes=MAX_ENROLMENT_BYTES, structure=_STRUCTURE_CSR)
+    fields = Map(value, _STRUCTURE_CSR, RefusalCode.REQUEST_INVALID)
+    request = EnrolmentRequest(
+        idevid_chain=(),
+        iak_chain=(),
+        idevid_public=b"",
+        iak_public=_octets(fields, "iak-public", MAX_TPM_STRUCTURE_BYTES),
+        ldevid_public=b"",
+        idevid_certify=None,
+        ldevid_certify=None,
+        csr=b"",
+        evidence=b"",
+        nonce=_octets(fields, "nonce", _MAX_NONCE_BYTES),
+        ek=_ek(fields.map("ek")) if "ek" in fields else None,
+        cloud=_cloud(fields.map("cloud")) if "cloud" in fields else CloudStatement(),
+        proofs=_proofs(fields),
+    )
+    fields.finish()
+    return request
+
+
+def _csr_fields(request: EnrolmentRequest) -> dict[strict_cbor.CborKey, CborValue]:
+    """Return what a PKCS#10 request has no place for but a map of ours."""
+    return {
+        "iak-public": request.iak_public,
+        "nonce": request.nonce,
+        "ek": _ek_value(request.ek),
+        "cloud": _present({"aws-iid": request.cloud.aws_iid, "azure-msi": request.cloud.azure_msi}),
+        "proofs": dict[strict_cbor.CborKey, CborValue](request.proofs.items()),
+    }
 
 
 def _present(

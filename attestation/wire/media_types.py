@@ -16,6 +16,9 @@ ENROLMENT: Final = "application/vnd.device-attestation.enrolment.v1+cbor"
 ACTIVATION: Final = "application/vnd.device-attestation.activation.v1+cbor"
 """What asks for a challenge by endorsement key: see :mod:`attestation.wire.enrolment_codec`."""
 
+CSR_PROOFS: Final = "application/vnd.device-attestation.csr-proofs.v1+cbor"
+"""What no other place of a PKCS#10 request holds, see :mod:`attestation.wire.attested_csr`."""
+
 AGENT: Final = "application/vnd.device-attestation.agent.v1+cbor"
 """An AI agent's request: a CBOR map, see :mod:`attestation.wire.agent_codec`."""
 
@@ -51,3 +54,15 @@ CLAIMS: Final = "application/vnd.device-attestation.claims.v1+cbor"
 
 EAR_JWT: Final = "application/eat+jwt"
 """An attestation result as a signed EAR (RFC 9782)."""
+
+PKCS10: Final = "application/pkcs10"
+"""A certification request, in base64 (RFC 7030, 4.2.1)."""
+
+PKCS7: Final = "application/pkcs7-mime"
+"""Certificates, in base64 (RFC 7030, 4.1.3 and 4.2.3)."""
+
+CSR_ATTRIBUTES: Final = "application/csrattrs"
+"""What a certification request should hold, in base64 (RFC 7030, 4.5.2)."""
+
+EST_NONCE: Final = "application/est-attestation-freshness+json"
+"""A request for, or answer with, a nonce (draft-ietf-lamps-attestation-freshness, 5.1)."""

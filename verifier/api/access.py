@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Final
 
 from attestation.refusals import RefusalCode
+from attestation.wire.est import PATH as EST_PATH
 from verifier.api.client_certificate import STATE_KEY
 from verifier.api.limits import Scope
 from verifier.errors import NotAuthenticated, NotAuthorised
@@ -34,6 +35,17 @@ class Access(Enum):
     READER_OR_SELF = "bearer token, or the named device's own LDevID"
 
 
+_EST: Final = {
+    ("GET", "cacerts"): Access.PUBLIC,
+    ("GET", "csrattrs"): Access.PUBLIC,
+    ("GET", "nonce"): Access.ENROLLING,
+    ("POST", "nonce"): Access.ENROLLING,
+    ("POST", "simpleenroll"): Access.ENROLLING,
+    ("POST", "simplereenroll"): Access.LDEVID,
+    ("POST", "serverkeygen"): Access.PUBLIC,  # refused, whoever asks
+    ("POST", "fullcmc"): Access.PUBLIC,  # refused, whoever asks
+}
+
 ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/enrol/v1/challenges"): Access.ENROLLING,
     ("POST", "/enrol/v1/activations"): Access.ENROLLING,
@@ -52,6 +64,11 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/health/live"): Access.PUBLIC,
     ("GET", "/health/ready"): Access.PUBLIC,
     ("GET", "/metrics"): Access.READER,
+    **{
+        (method, f"{prefix}/{operation}"): access
+        for prefix in (EST_PATH, f"{EST_PATH}/{{label}}")
+        for (method, operation), access in _EST.items()
+    },
 }
 """(method, path) to what it demands."""
 

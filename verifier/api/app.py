@@ -16,6 +16,7 @@ from verifier.api.access import ACCESS, Guard
 from verifier.api.devices_routes import devices_router
 from verifier.api.door import Door
 from verifier.api.enrolment_routes import enrolment_router
+from verifier.api.est_routes import est_router
 from verifier.api.evidence import EvidenceDoor
 from verifier.api.problems import Problem, Refusals, internal_problem
 from verifier.api.public_routes import public_router
@@ -86,6 +87,7 @@ def build_routes(
         devices_router(services, evidence),
         reader_router(services),
         public_router(services, metrics),
+        est_router(services),
     ):
         app.include_router(router)
     app.add_exception_handler(AttestationError, _refusal)

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from attestation.errors import AttestationError
 from attestation.refusals import RefusalCode
 from verifier.api.client_certificate import FINGERPRINT_KEY
+from verifier.api.est_routes import is_est_enrolment
 from verifier.api.evidence import EVIDENCE_PATH, EvidenceDoor
 from verifier.api.limits import (
     BigBodies,
@@ -57,7 +58,6 @@ _SMALL_BODY: Final = 64 * 1024
 """Enough for any JSON that a route takes."""
 
 _ENROLMENT_PATH: Final = "/enrol/v1/requests"
-_LARGE_BODIES: Final = frozenset({EVIDENCE_PATH, _ENROLMENT_PATH})
 _ENROLMENT: Final = "/enrol/"
 STRANGERS_AT_ONCE: Final = 4
 """Large bodies under way of all clients without a certificate: addresses cost nothing."""
@@ -117,7 +117,7 @@ class Door:
         request_id = self._request_id(scope)
         scope["state"]["request_id"] = request_id
         answer = _Answer(send, request_id)
-        large = scope["path"] in _LARGE_BODIES and scope["method"] == "POST"
+        large = scope["method"] == "POST" and _is_large(scope["path"])
         limit = self._limits.body_bytes if large else min(self._limits.body_bytes, _SMALL_BODY)
         try:
             if scope["path"] not in _EMPTY_PATHS:
@@ -157,7 +157,7 @@ class Door:
         """
         client: bytes | None = scope["state"].get(FINGERPRINT_KEY)
         most = AT_ONCE
-        if client is None and scope["path"] == _ENROLMENT_PATH and self._admits_strangers():
+        if client is None and _enrols(scope["path"]) and self._admits_strangers():
             client, most = _STRANGERS, STRANGERS_AT_ONCE
         if client is None:
             raise NotAuthenticated(
@@ -199,6 +199,14 @@ class Door:
                 text: str = value.decode("ascii")
                 return text
         return f"{self._boot_id}-{next(self._numbers):x}"
+
+
+def _is_large(path: str) -> bool:
+    return path == EVIDENCE_PATH or _enrols(path)
+
+
+def _enrols(path: str) -> bool:
+    return path == _ENROLMENT_PATH or is_est_enrolment(path)
 
 
 class _Replayed:

@@ -46,6 +46,7 @@ TITLES: Final = {
     422: "Not supported",
     429: "Too many requests",
     500: "Verifier fault",
+    501: "Not offered",
     503: "Try again later",
 }
 
@@ -55,6 +56,10 @@ _BY_CODE: Final = {
     RefusalCode.MEDIA_TYPE_WRONG: 415,
     RefusalCode.TOO_LARGE: 413,
     RefusalCode.DEVICE_ID_TAKEN: 409,
+    RefusalCode.EST_LABEL_UNKNOWN: 404,
+    RefusalCode.EST_SERVERKEYGEN_REFUSED: 501,
+    RefusalCode.EST_FULLCMC_UNSUPPORTED: 501,
+    RefusalCode.NONCE_LENGTH_UNSUPPORTED: 503,
 }
 
 _BY_CLASS: Final[tuple[tuple[type[Exception], int], ...]] = (

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.errors import IdentityMismatch, LimitExceeded, MalformedInput, SignatureInvalid
-from attestation.limits import MAX_CSR_BYTES
+from attestation.limits import MAX_ATTESTED_CSR_BYTES
 from attestation.refusals import RefusalCode
 from attestation.tpm.public import TpmPublic
 
@@ -31,10 +31,10 @@ def require_csr_by(der: bytes, public: TpmPublic) -> None:
         IdentityMismatch: ``csr-key-mismatch`` if it is for another key.
         SignatureInvalid: ``csr-signature-invalid``.
     """
-    if len(der) > MAX_CSR_BYTES:
+    if len(der) > MAX_ATTESTED_CSR_BYTES:
         raise LimitExceeded(
             RefusalCode.TOO_LARGE,
-            f"{len(der)} bytes, at most {MAX_CSR_BYTES} are accepted",
+            f"{len(der)} bytes, at most {MAX_ATTESTED_CSR_BYTES} are accepted",
             structure=_STRUCTURE,
         )
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from attestation.base64url import base64url_text
@@ -35,6 +36,21 @@ class Nonces:
         return self._authority
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """A nonce and what to do with it.
+
+    Attributes:
+        nonce: The nonce.
+        pcr_selection: The PCRs to quote, ``sha256:0,1,…``.
+        expires_in_s: Seconds that it may be answered.
+    """
+
+    nonce: Nonce = field(repr=False)
+    pcr_selection: str
+    expires_in_s: float
+
+
 class Challenges:
     """Makes challenges.
 
@@ -63,10 +79,18 @@ class Challenges:
         """Return a challenge for whoever is judged under this subject."""
         return self._challenge(subject, at)
 
+    def enrolment_nonce(self, presented: bytes, at: datetime) -> Challenge:
+        """Return the same as :meth:`for_enrolment` as values."""
+        return self._issue(enrolment_subject(presented), at)
+
     def _challenge(self, subject: str, at: datetime) -> dict[str, object]:
-        nonce: Nonce = self._nonces.current().issue(subject, at, self._entropy.take(ENTROPY_BYTES))
+        challenge = self._issue(subject, at)
         return {
-            "nonce": base64url_text(nonce),
-            "pcr_selection": self._selection,
-            "expires_in_s": self._ttl_s,
+            "nonce": base64url_text(challenge.nonce),
+            "pcr_selection": challenge.pcr_selection,
+            "expires_in_s": challenge.expires_in_s,
         }
+
+    def _issue(self, subject: str, at: datetime) -> Challenge:
+        nonce = self._nonces.current().issue(subject, at, self._entropy.take(ENTROPY_BYTES))
+        return Challenge(nonce=nonce, pcr_selection=self._selection, expires_in_s=self._ttl_s)

@@ -183,7 +183,7 @@ class Enrol:
             terms=replace(self._terms(at), label=label),
             at=at,
             replays=self._replays,
-            known=self._known(presented, at) if _may_be_ours(request, presented) else None,
+            known=self.known(presented, at) if _may_be_ours(request, presented) else None,
             activations=self._activations,
         )
         existing = self._store.device(accepted.device)
@@ -199,7 +199,7 @@ class Enrol:
         self._enrolled()
         return enrolled
 
-    def _known(self, presented: bytes | None, at: datetime) -> KnownDevice | None:
+    def known(self, presented: bytes | None, at: datetime) -> KnownDevice | None:
         """Return the device that was given this certificate by us; None if it is not ours.
 
         Raises:

@@ -13,6 +13,7 @@ from verifier.services.challenge import Challenges
 from verifier.services.decisions import Decisions
 from verifier.services.devices import DeviceCache, Devices
 from verifier.services.enrol import Enrol
+from verifier.services.est import Est
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Services:
         attest: Evidence.
         enrol: Enrolment.
         activations: Challenges by endorsement key.
+        est: Enrolment and what belongs to it, as EST asks for it.
         devices: Results and history.
         decisions: Decisions.
         key_set: Returns the JWKS at a moment.
@@ -38,6 +40,7 @@ class Services:
     attest: Attest
     enrol: Enrol
     activations: CredentialActivations
+    est: Est
     devices: Devices
     decisions: Decisions
     key_set: Callable[[datetime], dict[str, object]]

@@ -33,6 +33,7 @@ from attestation.wire.csr_attestation import (
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 SPKI = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+SUBJECT = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "device")])
 ECDSA_SHA256 = der.write(der.SEQUENCE, der.write_oid("1.2.840.10045.4.3.2"))
 CERTIFY = TpmCertify(attest=b"\xffTCG\x80\x17a", signature=b"s" * 72, public=b"p" * 90)
 CERTIFICATE = der.write(der.SEQUENCE, b"\x02\x01\x01")
@@ -44,7 +45,12 @@ def sign(data: bytes) -> bytes:
 
 def request(bundle: Bundle | None, *attributes: bytes) -> bytes:
     return build_request(
-        "device", SPKI, bundle, algorithm=ECDSA_SHA256, sign=sign, attributes=attributes
+        SUBJECT.public_bytes(),
+        SPKI,
+        bundle,
+        algorithm=ECDSA_SHA256,
+        sign=sign,
+        attributes=attributes,
     )
 
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter
 
 from attestation.refusals import RefusalCode
+from attestation.wire.est import PATH as EST_PATH
 from device_agent.ports import KeyRole
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, pem
@@ -27,6 +28,8 @@ from verifier.ports import AccessToken
 GUESSED, ODD = "dav_guessed", "dav_odd"
 PROTECTED = sorted(key for key, access in ACCESS.items() if access is not Access.PUBLIC)
 PUBLIC = sorted(key for key, access in ACCESS.items() if access is Access.PUBLIC)
+NOT_OFFERED = ("serverkeygen", "fullcmc")
+LABELLED = f"{EST_PATH}/{{label}}/"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,9 @@ def test_protected_route_refuses_a_wrong_token(site: VerifierSite, method: str, 
 
 @pytest.mark.parametrize(("method", "path"), PUBLIC)
 def test_public_route_needs_nothing(site: VerifierSite, method: str, path: str) -> None:
-    assert site.client().request(method, _filled(path)).status == 200
+    expected = 501 if path.endswith(NOT_OFFERED) else 404 if path.startswith(LABELLED) else 200
+
+    assert site.client().request(method, _filled(path)).status == expected
 
 
 @pytest.mark.parametrize(
@@ -208,4 +213,5 @@ def test_certificate_of_a_foreign_manufacturer_fails_in_the_handshake(
 
 
 def _filled(path: str) -> str:
-    return path.replace("{device_id}", "nobody").replace("{code}", "log-unknown")
+    filled = path.replace("{device_id}", "nobody").replace("{code}", "log-unknown")
+    return filled.replace("{label}", "unheard-of")
