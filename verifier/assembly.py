@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cryptography import x509
+
 from attestation.wire.ear import VerifierIdentity
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
@@ -118,13 +120,19 @@ def assemble(parts: Parts) -> Services:
             enrol=enrol,
             challenges=challenges,
             policy=lambda: parts.rules.policy,
-            authorities=lambda: (parts.device_ca.certificate,),
+            authorities=lambda: _authorities(parts.authority),
         ),
         devices=Devices(parts.store),
         decisions=parts.decisions,
         key_set=lambda at: parts.ring.key_set(at, parts.lifetime),
         unready=parts.unready,
     )
+
+
+def _authorities(ours: CertificateAuthority) -> tuple[x509.Certificate, ...]:
+    """Return the certificates of CAs of ours: those that issue or issued, and all above them."""
+    below = (one for issuer in ours.issuers() for one in (issuer.certificate, *issuer.chain))
+    return (*below, *ours.roots())
 
 
 def _terms(parts: Parts, shelf: ReferenceShelf) -> Terms:

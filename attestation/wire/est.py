@@ -45,7 +45,6 @@ ENROLMENT_CLASSES: Final = f"{ARC}.1"
 PCR_SELECTION: Final = f"{ARC}.2"
 """``respTypeInfo`` of a nonce: ``respInfo`` names the PCRs to quote, ``sha256:0,1,…``."""
 
-_LINE: Final = 64
 _BREAKS: Final = b"\r\n"
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,86}")
 _NONCE_BYTES: Final = range(8, 65)
@@ -85,9 +84,8 @@ class NonceResponse:
 
 
 def encode_body(der: bytes) -> bytes:
-    """Return DER in base64, in lines of 64 characters: ``openssl base64 -d`` reads it as it is."""
-    text = base64.b64encode(der)
-    return b"".join(text[at : at + _LINE] + b"\n" for at in range(0, len(text), _LINE))
+    """Return DER in base64 in one line: there are EST clients that stumble over line breaks."""
+    return base64.b64encode(der)
 
 
 def decode_body(body: bytes, *, limit_bytes: int = MAX_EST_BODY_BYTES) -> bytes:

@@ -151,7 +151,11 @@ class Curl:
     def certificates(self, body: bytes) -> str:
         """Return the PEM certificates of an EST answer, by ``openssl`` alone."""
         der = subprocess.run(
-            ["openssl", "base64", "-d"], input=body, capture_output=True, timeout=30, check=True
+            ["openssl", "base64", "-d", "-A"],
+            input=body,
+            capture_output=True,
+            timeout=30,
+            check=True,
         ).stdout
         return self.openssl("pkcs7", "-inform", "DER", "-print_certs", given=der)
 
