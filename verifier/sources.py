@@ -36,7 +36,7 @@ from verifier.settings import Settings
 
 DISTRIBUTION: Final = "device-attestation"
 
-_KNOWN_DIGESTS: Final = "known-digests.toml"
+_KNOWN: Final = "known-"
 """Beside the packaged policies, and not one of them."""
 
 _ENROLMENT: Final = "enrolment-"
@@ -110,7 +110,7 @@ def packaged_policies() -> tuple[str, ...]:
         sorted(
             name.removesuffix(".toml")
             for name in files
-            if name.endswith(".toml") and name != _KNOWN_DIGESTS and not name.startswith(_ENROLMENT)
+            if name.endswith(".toml") and not name.startswith((_KNOWN, _ENROLMENT))
         )
     )
 
@@ -122,9 +122,12 @@ def packaged_policy(name: str) -> AppraisalPolicy:
 
 
 def known_digests() -> NamedDigests:
-    """Return the digests of well-known keys that policies may call by name."""
-    text = (resources.files("verifier.policies") / _KNOWN_DIGESTS).read_text()
-    return load_names(text, f"packaged {_KNOWN_DIGESTS}")
+    """Return the digests of well-known keys and revocations that policies may call by name."""
+    names: dict[str, frozenset[bytes]] = {}
+    for file in resources.files("verifier.policies").iterdir():
+        if file.name.startswith(_KNOWN):
+            names.update(load_names(file.read_text(), f"packaged {file.name}"))
+    return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,9 +43,10 @@ def test_three_policies_are_shipped_and_no_other_file_passes_for_one() -> None:
     assert packaged_policies() == ("development", "linux-edge-ima", "linux-server")
 
 
-def test_known_digests_are_read_and_each_is_one_certificate() -> None:
-    assert {len(digests) for digests in known_digests().values()} == {1}
-    assert "microsoft-uefi-ca-2011" in known_digests()
+def test_known_digests_are_certificates_and_revocation_lists() -> None:
+    known = known_digests()
+    assert "microsoft-uefi-ca-2011" in known
+    assert {name for name, digests in known.items() if len(digests) != 1} == {"uefi-dbx-20230501"}
 
 
 def test_policy_may_name_digests_of_its_own() -> None:
