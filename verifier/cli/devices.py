@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated
+from textwrap import shorten
+from typing import Annotated, Final
 
 import typer
 
@@ -22,6 +25,8 @@ from verifier.services.devices import Devices
 from verifier.sources import SystemClock
 
 devices = typer.Typer(no_args_is_help=True, help="Enrolled devices.")
+
+_REASON_SHOWN: Final = 120
 
 Device = Annotated[str, typer.Argument(help="Device id.")]
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")]
@@ -110,17 +115,36 @@ def results(
         for one in told.transitions:
             output.say(_change(one))
         return
+    shortened = sys.stdout.isatty()
+    reasons = first_reasons(found, shortened=shortened)
     rows = [
-        (
-            result.seq,
-            moment(result.at),
-            _status(result),
-            _decision(result),
-            "; ".join(result.reasons[:1]),
-        )
-        for result in found
+        (result.seq, moment(result.at), _status(result), _decision(result), reason)
+        for result, reason in zip(found, reasons, strict=True)
     ]
     output.say_table(("seq", "at", "status", "decision", "first reason"), rows)
+    if shortened and any(result.reasons for result in found):
+        output.say(f"every reason whole: --json; the newest: appraise --device {device} --explain")
+
+
+def first_reasons(found: Sequence[StoredResult], *, shortened: bool) -> list[str]:
+    """Return the first reason of each result.
+
+    Args:
+        found: Results of one device, newest first.
+        shortened: For a terminal: a reason that the result above tells too is told there only, a
+            long one is cut at a word, and how many more there are is said.
+    """
+    told: list[str] = []
+    above: tuple[str, ...] = ()
+    for result in found:
+        text = "; ".join(result.reasons[:1])
+        if shortened and text:
+            more = f" (and {len(result.reasons) - 1} more)" if len(result.reasons) > 1 else ""
+            same = result.reasons == above
+            text = "as above" if same else shorten(text, _REASON_SHOWN, placeholder=" …") + more
+        told.append(text)
+        above = result.reasons
+    return told
 
 
 def _headline(told: History) -> str:

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from tests.simulators.command_line import Run, runner
 from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.terminal import column, on_terminal
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log
 from verifier.store.migrate import schema_state
 
@@ -313,6 +314,33 @@ def test_results_are_summed_up_and_their_changes_told(run: Run, site: VerifierSi
     assert told["status"] == "contraindicated"
     assert told["complete"] is True
     assert told["changes"][0]["appeared"] == ["log-replay-mismatch"]
+
+
+def test_results_in_a_pipe_tell_every_reason_whole(run: Run, site: VerifierSite) -> None:
+    other = site.device("SN-TWICE")
+    other.enrol()
+    for _ in range(2):
+        other.attest()
+
+    rows = [line.split("\t") for line in run("results", other.device_id)[1].splitlines()[2:]]
+    told = json.loads(run("results", other.device_id, "--json")[1])
+
+    assert [row[4] for row in rows] == [one["reasons"][0] for one in told]
+    assert len({row[4] for row in rows}) == 1 < len(rows)
+
+
+def test_results_on_a_terminal_tell_a_reason_once(run: Run, site: VerifierSite) -> None:
+    other = site.device("SN-FOLDED")
+    other.enrol()
+    for _ in range(2):
+        other.attest()
+    told = json.loads(run("results", other.device_id, "--json")[1])
+
+    said = on_terminal("-m", "verifier", "-c", str(site.config), "results", other.device_id)
+
+    assert "as above" in column(said, 4, between=" ")
+    assert said.count(told[0]["reasons"][0].partition(":")[0]) == 1
+    assert f"appraise --device {other.device_id} --explain" in " ".join(said.split())
 
 
 def test_evidence_file_is_judged_offline(run: Run, device: SiteDevice, tmp_path: Path) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
-import termios
+from dataclasses import replace
 from pathlib import Path
 
 from attestation.logs.replay import replay
 from attestation.logs.tcg import parse_firmware_log
+from tests.simulators.stored import a_result
+from tests.simulators.terminal import column, on_terminal
+from verifier.cli.devices import first_reasons
 
 LOG = next((Path(__file__).parents[2] / "data").rglob("h12ssl/eventlog"))
 
@@ -19,37 +18,6 @@ import sys
 from verifier.cli.output import say_table
 say_table(("who [bold]", "when", "digest"), [sys.argv[1:]])
 """
-
-
-def on_terminal(*words: str) -> str:
-    """Return what Python prints on a terminal of 80 columns."""
-    main, side = pty.openpty()
-    termios.tcsetwinsize(side, (40, 80))
-    environment = {name: text for name, text in os.environ.items() if name != "COLUMNS"}
-    with subprocess.Popen(
-        [sys.executable, *words], stdin=side, stdout=side, env=environment | {"TERM": "dumb"}
-    ) as child:
-        os.close(side)
-        said = b""
-        while chunk := read(main):
-            said += chunk
-    os.close(main)
-    assert child.returncode == 0
-    return said.decode()
-
-
-def read(main: int) -> bytes:
-    """Return the next bytes of a terminal; none when its last writer is gone."""
-    try:
-        return os.read(main, 65536)
-    except OSError:
-        return b""
-
-
-def column(said: str, index: int, *, between: str = "") -> str:
-    """Return the text of one column, without the frame and without what lines it was folded to."""
-    rows = [line.replace("┃", "│").split("│") for line in said.splitlines()]
-    return between.join(row[1 + index].strip() for row in rows if len(row) > 1 + index)
 
 
 def test_digests_of_a_log_are_whole_on_80_columns() -> None:
@@ -75,3 +43,26 @@ def test_names_and_moments_are_whole_and_never_markup() -> None:
     assert column(said, 0, between=" ").replace(" ", "").endswith(name.replace(" ", ""))
     assert moment in column(said, 1)
     assert "f" * 64 in column(said, 2)
+
+
+def reasons(*given: tuple[str, ...], shortened: bool = True) -> list[str]:
+    return first_reasons([replace(a_result(), reasons=one) for one in given], shortened=shortened)
+
+
+def test_a_reason_of_the_result_above_is_told_there_only() -> None:
+    both, one, none = ("a: first", "b: second"), ("a: first",), ()
+    assert reasons(both, both, one, none, one) == [
+        "a: first (and 1 more)",
+        "as above",
+        "a: first",
+        "",
+        "a: first",
+    ]
+
+
+def test_a_long_reason_is_cut_at_a_word_and_whole_in_a_pipe() -> None:
+    long = "code: " + "reference " * 30 + "end"
+    [cut] = reasons((long,))
+    assert len(cut) <= 120
+    assert cut.endswith("reference …")
+    assert reasons((long,), (long,), shortened=False) == [long, long]
