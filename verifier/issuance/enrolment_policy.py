@@ -102,7 +102,7 @@ class DeviceClass:
         profile: The certificate profile.
         scope: What its owner may be asked to bind; empty for nothing.
         lifetime: How long a certificate lasts; None takes the settings' value.
-        overlap: How long older certificates stay beside a new one of another key.
+        overlap: How long older certificates stay beside a new one.
     """
 
     name: str
@@ -338,6 +338,7 @@ DEFAULT_POLICY: Final = EnrolmentPolicy(
             name="default",
             trust=parse_trust("idevid"),
             proofs=frozenset({ProofKind.POP, ProofKind.RESIDENCY, ProofKind.EVIDENCE}),
+            overlap=timedelta(hours=1),
         ),
     ),
 )

@@ -14,8 +14,9 @@ from attestation.refusals import RefusalCode
 from attestation.wire.ear import verify_ear_jwt
 from attestation.wire.media_types import EVIDENCE
 from tests.simulators.firmware_log import NO_ACTION, agile_event
-from tests.simulators.verifier_site import Answer, SiteDevice, VerifierSite, boot_log
+from tests.simulators.verifier_site import Answer, SiteDevice, VerifierSite, boot_log, now
 from verifier.appraisal.replay_cache import ReplayCache
+from verifier.ports.credentials import SUPERSEDED
 from verifier.services.attest import LOGS_KEPT_AT_ONCE, LogNotInMemory
 from verifier.services.devices import Devices
 from verifier.services.reference_values import ReferenceValues
@@ -254,16 +255,42 @@ def test_revoked_device_is_refused_at_once_though_it_was_in_memory(
     assert "stolen" in answer.json["detail"]
 
 
-def test_certificate_of_an_older_enrolment_is_refused(
+def test_certificate_of_an_older_enrolment_is_good_for_the_overlap_and_then_refused(
     site: VerifierSite, device: SiteDevice
 ) -> None:
-    old = device.new_client()
-    message = device.evidence(device.ask())
+    old, newest = device.new_client(), device.chain_pem
     assert device.enrol().status == 201
+    assert device.chain_pem != newest
 
-    answer = old.post("/attest/v1/evidence", message, EVIDENCE)
+    asked = old.post("/attest/v1/challenges").json
+    answer = old.post("/attest/v1/evidence", device.evidence(asked), EVIDENCE)
+    assert (answer.status, answer.json["status"]) == (200, "warning")
+
+    first, second = site.running.store.certificates(device=DeviceId(device.device_id))
+    record = site.running.store.device(first.certificate.device)
+    assert record is not None
+    assert (first.ends_at, second.ends_at) == (record.enrolled_at + timedelta(hours=1), None)
+    with site.running.store.work() as work:
+        assert work.revoke_certificate(first.certificate.sha256, SUPERSEDED, "superseded", now())
+
+    answer = old.post("/attest/v1/challenges")
 
     assert (answer.status, answer.json["code"]) == (403, "client-certificate-wrong")
+    assert device.attest().status == 200
+
+
+def test_certificate_revoked_alone_is_refused_at_once(
+    site: VerifierSite, device: SiteDevice
+) -> None:
+    assert device.attest().status == 200
+    (only,) = site.running.store.certificates(device=DeviceId(device.device_id))
+    with site.running.store.work() as work:
+        assert work.revoke_certificate(only.certificate.sha256, 1, "key seen elsewhere", now())
+
+    answer = device.attest()
+
+    assert (answer.status, answer.json["code"]) == (403, "certificate-revoked")
+    assert "key seen elsewhere" in answer.json["detail"]
 
 
 def test_store_that_fails_is_a_503_and_never_a_result(

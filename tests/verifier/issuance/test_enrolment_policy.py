@@ -121,7 +121,7 @@ def test_packaged_default_lets_in_what_has_a_manufacturers_identity() -> None:
     assert one.proofs == {ProofKind.POP, ProofKind.RESIDENCY, ProofKind.EVIDENCE}
     assert one.accept is TrustTier.WARNING
     assert one.profile == "ldevid"
-    assert (one.lifetime, one.overlap) == (None, timedelta(0))
+    assert (one.lifetime, one.overlap) == (None, timedelta(hours=1))
     assert not read.admits_strangers
     assert read == DEFAULT_POLICY
 
