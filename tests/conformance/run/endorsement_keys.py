@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import hmac
 import json
 import shutil
 import tempfile
@@ -14,16 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.hazmat.decrepit.ciphers.modes import CFB
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-
 from attestation.algorithms import HashAlgorithm
 from attestation.ek.certificate import parse_maker_certificate
 from attestation.ek.forms import read_certificate
 from attestation.errors import AttestationError
 from attestation.identity import KeyName
-from attestation.reader import Reader
 from attestation.tpm.public import parse_public
 from device_agent.ports import KeyRole
 from tests.conformance.cases import octets
@@ -31,12 +25,13 @@ from tests.conformance.generate.device import FixedTpm, private_key, seed
 from tests.conformance.run.bench import NOW, moment
 from tests.conformance.run.outcome import Outcome, attempt
 from tests.conformance.run.sequences import WrongStep
+from tests.simulators.soft_endorsement import activate
 from tests.simulators.soft_tpm_maker import spki
 from verifier.endorsement.ek import judge_ek
 from verifier.endorsement.firmware import version_from_quote
 from verifier.endorsement.vendor_roots import VendorRoots
 from verifier.issuance.activation import BEGIN_ENTROPY_BYTES, ActivationAuthority, Begun
-from verifier.issuance.credential_activation import Credential, kdf_a, kdf_e
+from verifier.issuance.credential_activation import Credential
 from verifier.services.activations import CredentialActivations
 from verifier.sources import SystemEntropy
 from verifier.store.migrate import migrate
@@ -92,7 +87,7 @@ def _redeem(begun: Begun, by: str, after_s: float, name: KeyName) -> Outcome:
     """Try an activation as a step says."""
     other_key = by == "the-tpm-for-another-attestation-key"
     other_ek = by == "the-tpm-for-another-endorsement-key"
-    secret = _activate(private_key("ek"), name, begun.credential)
+    secret = activate(private_key("ek"), name, begun.credential)
     try:
         _activations().redeem(
             begun.activation,
@@ -139,26 +134,7 @@ def _answer(by: str, credential: Credential, name: bytes) -> bytes:
     if by == "a-guess":
         return bytes(_COORDINATE)
     if by == "another-tpm":
-        return _activate(private_key("another ek"), name, credential)
+        return activate(private_key("another ek"), name, credential)
     if by == "the-tpm-with-another-attestation-key":
-        return _activate(private_key("ek"), _name(FixedTpm("BOX-0666")), credential)
-    return _activate(private_key("ek"), name, credential)
-
-
-def _activate(ek: ec.EllipticCurvePrivateKey, name: bytes, credential: Credential) -> bytes:
-    """TPM2_ActivateCredential in software (TPM 2.0 Part 1, 24.4 and C.6.4), P-256 only."""
-    point = Reader(credential.encrypted_seed[2:], "TPMS_ECC_POINT")
-    x, y = (point.sized(axis, limit=_COORDINATE) for axis in ("x", "y"))
-    theirs = ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP256R1())
-    shared = ek.exchange(ec.ECDH(), theirs.public_key())
-    mine = ek.public_key().public_numbers().x.to_bytes(_COORDINATE)
-    secret_seed = kdf_e(_SHA256, shared, "IDENTITY", x, mine, 256)
-    blob = Reader(credential.blob[2:], "TPMS_ID_OBJECT")
-    mac = blob.sized("integrityHMAC", limit=_COORDINATE)
-    identity = blob.rest()
-    mac_key = kdf_a(_SHA256, secret_seed, "INTEGRITY", b"", b"", 256)
-    if not hmac.compare_digest(mac, hmac.digest(mac_key, identity + name, "sha256")):
-        return b"TPM_RC_INTEGRITY"
-    key = kdf_a(_SHA256, secret_seed, "STORAGE", name, b"", 128)
-    decryptor = Cipher(algorithms.AES(key), CFB(bytes(16))).decryptor()
-    return (decryptor.update(identity) + decryptor.finalize())[2:]
+        return activate(private_key("ek"), _name(FixedTpm("BOX-0666")), credential)
+    return activate(private_key("ek"), name, credential)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from attestation.errors import AttestationError, IdentityMismatch, NotFresh, Unsupported
 from attestation.identity import KeyName
 from attestation.refusals import RefusalCode as Code
-from tests.conformance.run.endorsement_keys import _activate
+from tests.simulators.soft_endorsement import activate
 from verifier.issuance.activation import (
     ACTIVATION_TTL,
     BEGIN_ENTROPY_BYTES,
@@ -56,7 +56,7 @@ def test_tpm_with_both_keys_gives_back_what_the_authority_wants() -> None:
     opened = AUTHORITY.open(begun.activation, AT)
     of(opened)
 
-    assert opened.prove(_activate(EK, NAME, begun.credential)) == NAME
+    assert opened.prove(activate(EK, NAME, begun.credential)) == NAME
     assert opened.ends_at == AT + ACTIVATION_TTL
 
 
@@ -68,7 +68,7 @@ def test_other_keys_and_another_connection_are_told_apart() -> None:
 
 def test_two_activations_have_two_secrets_and_two_marks() -> None:
     one, two = begin(), begin(entropy=b"\xff" + ENTROPY[1:])
-    answer = _activate(EK, NAME, one.credential)
+    answer = activate(EK, NAME, one.credential)
 
     assert AUTHORITY.open(one.activation, AT).sha256 != AUTHORITY.open(two.activation, AT).sha256
     with pytest.raises(IdentityMismatch) as caught:
@@ -114,7 +114,7 @@ def test_activation_outlives_a_key_rotation_and_no_foreign_key_makes_one() -> No
     begun = begin(ActivationAuthority(keys=(OLD,)))
 
     opened = AUTHORITY.open(begun.activation, AT)
-    assert opened.prove(_activate(EK, NAME, begun.credential)) == NAME
+    assert opened.prove(activate(EK, NAME, begun.credential)) == NAME
     with pytest.raises(NotFresh):
         AUTHORITY.open(begin(ActivationAuthority(keys=(b"f" * 32,))).activation, AT)
 
@@ -122,7 +122,7 @@ def test_activation_outlives_a_key_rotation_and_no_foreign_key_makes_one() -> No
 def test_secret_shows_up_in_no_text() -> None:
     begun = begin()
     opened = AUTHORITY.open(begun.activation, AT)
-    secret = _activate(EK, NAME, begun.credential)
+    secret = activate(EK, NAME, begun.credential)
     with pytest.raises(IdentityMismatch) as caught:
         opened.prove(b"guess")
 
