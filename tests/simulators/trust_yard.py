@@ -97,15 +97,19 @@ class TrustYard:
         (files / "eks.txt").write_text(
             f"# looked at by hand\n{self.listed.digest.hex()}\n{self.ended.digest.hex()}  # old\n"
         )
-        policy = files / "enrolment.toml"
-        policy.write_text(policy_text(classes))
+        self.policy = files / "enrolment.toml"
+        self.choose(classes)
         self.site = VerifierSite(
             folder / "site",
             SoftManufacturer(),
             store=store,
-            extra=f'enrolment = "{policy}"\n{extra}\n[limits]\nrequests_per_s = 1000.0\n'
+            extra=f'enrolment = "{self.policy}"\n{extra}\n[limits]\nrequests_per_s = 1000.0\n'
             f"burst = 100000\n{limits}\n",
         )
+
+    def choose(self, classes: Mapping[str, tuple[str, str, str]]) -> None:
+        """Write the policy; a verifier reads it when it starts."""
+        self.policy.write_text(policy_text(classes))
 
     def device(self, serial: str) -> SiteDevice:
         """A device with IDevID and IAK certificates; who shows none is named by its EK."""

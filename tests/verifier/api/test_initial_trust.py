@@ -411,16 +411,3 @@ def test_ldevid_key_of_one_device_is_not_certified_for_another(
     refused(yard.enrol(second), "key-already-certified", 409)
 
     assert ("key-already-certified", second.tpm.serial.lower()) in alarms(yard)
-
-
-# --- the passport --------------------------------------------------------------------------
-
-
-def passport(yard: TrustYard, device: SiteDevice, result: str) -> Answer:
-    client = device.idevid_client()
-    challenge = client.post("/enrol/v1/challenges").json
-    request = device.enrolment_request(challenge)
-    from tests.simulators.verifier_site import decode_nonce
-
-    shown = replace(request, evidence=b"", nonce=decode_nonce(challenge), result=result)
-    return yard.send(client, device, shown)
