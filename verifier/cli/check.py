@@ -15,12 +15,18 @@ from cryptography import x509
 from attestation.errors import AttestationError
 from verifier.cli import context, output
 from verifier.cli.context import Json
+from verifier.cli.enrolment_policy import resting_on
 from verifier.errors import ServiceError
 from verifier.keys.files import check_directory, read_file
 from verifier.keys.ring import KeyRing
 from verifier.services.reference_values import ReferenceShelf
 from verifier.settings import Settings
-from verifier.sources import SystemClock, load_anchors, load_appraisal_policy
+from verifier.sources import (
+    SystemClock,
+    load_anchors,
+    load_appraisal_policy,
+    load_enrolment_rules,
+)
 
 # The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
 # must not pay for it.
@@ -144,6 +150,17 @@ def _appraisal(settings: Settings) -> Verdict:
     )
 
 
+def _enrolment(settings: Settings) -> Verdict:
+    rules = load_enrolment_rules(settings)
+    load_anchors(settings, rules)
+    rests = "".join(f"; {name}: {value}" for name, value in resting_on(rules).items())
+    return Verdict(
+        name="enrolment policy",
+        verdict=OK,
+        reason=f"{rules.policy.id}: {len(rules.policy.devices)} classes of devices{rests}",
+    )
+
+
 def _decision(settings: Settings) -> Verdict:
     from verifier.main import load_engine
 
@@ -209,6 +226,7 @@ _MENDS = {
     "tls": "verifier init --hostname NAME, or [server] tls_certificate and tls_key",
     "roots": "name the manufacturers' PEM files in [trust] manufacturer_roots",
     "appraisal policy": "correct [policy] appraisal",
+    "enrolment policy": "correct [policy] enrolment; see: verifier enrolment-policy check",
     "decision policy": "correct [policy] rego",
     "reference values": "verifier reference-values learn --device ID --name NAME",
     "mqtt": "start the broker, or correct [mqtt]; results wait in the outbox",
@@ -221,6 +239,7 @@ _LOOKS: tuple[tuple[str, Look], ...] = (
     ("tls", _tls),
     ("roots", _roots),
     ("appraisal policy", _appraisal),
+    ("enrolment policy", _enrolment),
     ("decision policy", _decision),
     ("reference values", _references),
     ("mqtt", _broker),

@@ -21,6 +21,7 @@ from verifier.cli import (
     devices,
     dry_run,
     ek,
+    enrolment_policy,
     explain,
     keys,
     manufacturer,
@@ -52,6 +53,7 @@ ca.ca.command("backup")(ca_backup.backup)
 ca.ca.command("restore")(ca_backup.restore)
 app.add_typer(aibom.aibom, name="aibom")
 app.add_typer(policy.policy, name="policy")
+app.add_typer(enrolment_policy.enrolment_policy, name="enrolment-policy")
 app.add_typer(reference_values, name="reference-values")
 app.add_typer(runtime_policy, name="runtime-policy")
 reference_values.add_typer(corim_signers.signer, name="signer")

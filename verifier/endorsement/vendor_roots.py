@@ -152,6 +152,20 @@ def authority_fault(certificate: MakerCertificate) -> str | None:
     return None
 
 
+def require_authorities(file: PemFile) -> None:
+    """Check that everything in an operator's file can be used as an authority.
+
+    Raises:
+        MalformedInput: If it holds no certificate, or one that cannot be used; says which.
+        LimitExceeded: If it is too large.
+    """
+    refused: list[RefusedAuthority] = []
+    found = _read([file], refused)
+    if refused or not found:
+        reason = refused[0].reason if refused else "it holds no certificate"
+        raise MalformedInput(RefusalCode.EK_CERTIFICATE_MALFORMED, reason, structure=_STRUCTURE)
+
+
 def _read(
     files: Iterable[PemFile], refused: list[RefusedAuthority]
 ) -> dict[bytes, MakerCertificate]:

@@ -15,7 +15,7 @@ from attestation.limits import MAX_LISTED_EKS
 from attestation.refusals import RefusalCode
 from attestation.wire.strict_json import parse_json
 from verifier.endorsement.ek import EkRules
-from verifier.endorsement.vendor_roots import PemFile, VendorRoots
+from verifier.endorsement.vendor_roots import PemFile, VendorRoots, require_authorities
 from verifier.issuance.cloud_aws import MIN_RSA_BITS, AwsKeys
 from verifier.issuance.cloud_azure import AzureKeys, read_jwks
 from verifier.issuance.enrolment_policy import AwsTrust, AzureTrust, EnrolmentPolicy
@@ -119,16 +119,15 @@ def _ek_roots(
         PemFile(origin=name, content=_content(f"ek.roots[{number}]", name, read))
         for number, name in enumerate(policy.ek_roots, 1)
     ]
+    for number, file in enumerate(files, 1):
+        try:
+            require_authorities(file)
+        except AttestationError as error:
+            raise SourceUnusable(f"ek.roots[{number}]", f"{file.origin}: {error.reason}") from error
     try:
-        found = VendorRoots.from_operator(files, beside=bundle)
+        return VendorRoots.from_operator(files, beside=bundle)
     except AttestationError as error:
         raise SourceUnusable("ek.roots", error.reason) from error
-    own = {file.origin: number for number, file in enumerate(files, 1)}
-    for refused in found.refused:
-        if refused.origin in own:
-            key = f"ek.roots[{own[refused.origin]}]"
-            raise SourceUnusable(key, f"{refused.origin}: {refused.reason}")
-    return found
 
 
 def _listed(policy: EnrolmentPolicy, read: Read) -> frozenset[bytes]:
