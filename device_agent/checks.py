@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,6 +12,7 @@ from cryptography import x509
 
 from attestation.errors import AttestationError
 from attestation.tpm.public import parse_public
+from device_agent.agents import AgentRecord, troubles
 from device_agent.errors import DeviceAgentError
 from device_agent.lifecycle import iso
 from device_agent.ports import LDEVID_SLOTS, KeyRole, Tpm
@@ -150,3 +151,22 @@ def check_enrolment(saved: SavedState | None, now: datetime) -> Check:
         return Check(name="enrolment", grade=Grade.OK, reason=words)
     mend = "mend what the reason names" if saved.renewal_fault else "is the daemon running?"
     return Check(name="enrolment", grade=Grade.WARN, reason=f"{words}; {trouble}", mend=mend)
+
+
+def check_agents(records: Sequence[AgentRecord], now: datetime) -> Iterator[Check]:
+    """Look at the AI agents' certificates; nothing without agents."""
+    if not records:
+        return
+    for trouble in troubles(records, now):
+        yield Check(
+            name="agent identity",
+            grade=Grade.WARN,
+            reason=trouble,
+            mend="mend what the reason names; then device-agent agent renew NAME",
+        )
+    certified = sum(record.certified is not None for record in records)
+    yield Check(
+        name="agent identities",
+        grade=Grade.OK,
+        reason=f"{certified} of {len(records)} agents have a certificate",
+    )

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from attestation.algorithms import short_digest
+from device_agent.agent_commands import add_agent
 from device_agent.errors import (
+    AgentUnknown,
     BrokerUnreachable,
     DeviceAgentError,
     SettingsInvalid,
@@ -47,6 +49,7 @@ REFUSED: Final = 5
 STATE: Final = 6
 _KINDS: Final[tuple[tuple[type[DeviceAgentError], int], ...]] = (
     (SettingsInvalid, USAGE),
+    (AgentUnknown, USAGE),
     (VerifierRefused, REFUSED),
     (VerifierUnreachable, UNREACHABLE),
     (VerifierUntrusted, UNREACHABLE),
@@ -118,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings file")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_factory(commands.add_parser("factory", help="manufacture: keys, request, certificates"))
+    add_agent(commands.add_parser("agent", help="identities of the AI agents on this device"))
     for name, what, command in (
         ("run", "run the daemon (systemd does this)", _run),
         ("enrol", "enrol this device now", _enrol),

@@ -38,7 +38,6 @@ from device_agent.lifecycle import (
     HeldChallenge,
     Judged,
     Moment,
-    Pacing,
     Pending,
     Phase,
     ReportFault,
@@ -50,12 +49,14 @@ from device_agent.lifecycle import (
     Started,
     State,
     TendAgents,
+    Tended,
     TimerFired,
     Transition,
     UseCredential,
     Verdict,
     Wait,
 )
+from device_agent.pacing import Pacing
 from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply
 
 # --- what a fault means ------------------------------------------------------------------------
@@ -130,6 +131,8 @@ def step(state: State, event: Event, moment: Moment, pacing: Pacing) -> Transiti
             following = _failed(state, event, moment, pacing)
         case Retired() if state.retiring is event.slot:
             following = Transition(state=replace(state, retiring=None), actions=(Save(),))
+        case Tended():
+            following = _tended(state, event)
         case _:
             pass
     return following or Transition(state=state)
@@ -142,6 +145,12 @@ def _started(state: State, moment: Moment, pacing: Pacing) -> Transition:
     opening = (*_retire(state), UseCredential(credential=credential))
     planned = state.renew_at or credential.renew_from(pacing.renewal, moment.jitter)
     return _first(opening, _go_on(replace(state, renew_at=planned), credential, moment, pacing))
+
+
+def _tended(state: State, event: Tended) -> Transition:
+    """Drop a challenge that is older than what was answered for an agent since."""
+    ima_next = state.ima_next if event.ima_next is None else event.ima_next
+    return Transition(state=replace(state, challenge=None, ima_next=ima_next))
 
 
 def _timer(state: State, moment: Moment, pacing: Pacing) -> Transition:

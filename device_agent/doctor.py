@@ -17,7 +17,16 @@ from attestation.errors import AttestationError
 from attestation.logs.ima.aggregate import BOOT_AGGREGATE
 from attestation.logs.ima.framing import ImaEntry, walk
 from attestation.logs.ima.template import read_template, show
-from device_agent.checks import Check, Grade, check_clock, check_enrolment, check_keys, failure
+from device_agent.agents import AgentRecord
+from device_agent.checks import (
+    Check,
+    Grade,
+    check_agents,
+    check_clock,
+    check_enrolment,
+    check_keys,
+    failure,
+)
 from device_agent.collector import Sources
 from device_agent.errors import DeviceAgentError, VerifierRefused
 from device_agent.measure.build import survey_agent
@@ -49,6 +58,7 @@ class Patient:
         saved: What the state file holds; None without one that can be read.
         tls_self_test: Raises if TLS with a TPM key cannot work here.
         now: The wall clock.
+        agents: The records of AI agents.
     """
 
     settings: Settings
@@ -57,6 +67,7 @@ class Patient:
     saved: SavedState | None
     tls_self_test: Callable[[], object]
     now: Callable[[], datetime]
+    agents: Sequence[AgentRecord] = ()
 
 
 def examine(patient: Patient) -> tuple[Check, ...]:
@@ -69,6 +80,7 @@ def examine(patient: Patient) -> tuple[Check, ...]:
     checks.append(_tls_seam(patient.tls_self_test))
     checks.extend(_verifier(patient))
     checks.append(check_enrolment(patient.saved, patient.now()))
+    checks.extend(check_agents(patient.agents, patient.now()))
     checks.append(_broker(patient.settings.mqtt))
     return tuple(checks)
 

@@ -17,6 +17,9 @@ Tree::
     │   └── VerifierRefused     it answered with a problem document
     ├── StateUnwritable         our own state folder
     ├── StateCorrupt            our own state file
+    ├── AgentUnknown            no AI agent of that name on this device
+    ├── AgentRefused            what the daemon noted of a request for an agent
+    ├── ProofUnknown            the verifier wants a proof that we cannot give
     ├── SettingsInvalid         our own configuration
     ├── BrokerUnreachable       the MQTT broker
     └── TlsSeamUnusable         TLS with a TPM key cannot work with this Python or OpenSSL
@@ -25,6 +28,8 @@ No message ever holds a nonce, a key, a password or a secret.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from attestation.refusals import RefusalCode
 
@@ -147,6 +152,29 @@ class StateCorrupt(DeviceAgentError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(RefusalCode.STATE_CORRUPT, reason)
+
+
+class AgentUnknown(DeviceAgentError):
+    """No AI agent of that name is on this device."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(RefusalCode.AGENT_UNKNOWN, reason)
+
+
+class AgentRefused(DeviceAgentError):
+    """The daemon could not get an agent's certificate; code and reason are those that it noted."""
+
+
+class ProofUnknown(DeviceAgentError):
+    """The verifier wants a proof that this program cannot give."""
+
+    def __init__(self, proofs: Sequence[str]) -> None:
+        named = ", ".join(proof[:40] for proof in proofs[:8])
+        super().__init__(
+            RefusalCode.PROOFS_MISSING,
+            f"the agent's class wants {named}, which this device-agent does not know; update it, "
+            "or change the enrolment policy",
+        )
 
 
 class SettingsInvalid(DeviceAgentError):

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from device_agent import telemetry
+from device_agent.agents import TendingDone
 from device_agent.collector import Sources
 from device_agent.daemon import step
 from device_agent.errors import DeviceAgentError, StateCorrupt, StateUnwritable, VerifierRefused
@@ -29,7 +30,6 @@ from device_agent.lifecycle import (
     Fault,
     Judged,
     Moment,
-    Pacing,
     ReportFault,
     ReportVerdict,
     Retired,
@@ -39,16 +39,18 @@ from device_agent.lifecycle import (
     Started,
     State,
     TendAgents,
+    Tended,
     TimerFired,
     UseCredential,
     Verdict,
     Wait,
 )
+from device_agent.pacing import Pacing
 from device_agent.ports import Notifier, Publisher, VerifierClient
 from device_agent.state.files import SavedState, StateFile
 from device_agent.steps import attest_once, enrol_once
 from device_agent.telemetry import Log
-from device_agent.transport.client import VerifierAskedToWait
+from device_agent.transport.answers import VerifierAskedToWait
 
 _LONGEST_SLICE_S: Final = 10.0
 """A wait looks at the clock this often: a machine that slept finds out when it wakes."""
@@ -62,15 +64,11 @@ class Identity(Protocol):
         ...
 
 
-class AgentsTended(Protocol):
+class Tender(Protocol):
     """The AI agents below this device, as far as the daemon looks after them."""
 
-    def tend(self, at: datetime) -> None:
-        """Renew what is due.
-
-        Raises:
-            DeviceAgentError: If one cannot be renewed; the others were tried.
-        """
+    def tend(self) -> TendingDone:
+        """Do what is due; what fails is tried again later."""
         ...
 
 
@@ -121,7 +119,7 @@ class DaemonLoop:
         log: Log,
         intermediates: Sequence[bytes] = (),
         watchdog_s: float | None = None,
-        agents: AgentsTended | None = None,
+        agents: Tender | None = None,
     ) -> None:
         self._sources = sources
         self._verifier = verifier
@@ -180,7 +178,7 @@ class DaemonLoop:
             case RetireKey():
                 return self._retire(action)
             case TendAgents():
-                self._tend_agents()
+                return self._tend_agents()
             case Save():
                 self._save()
             case ReportVerdict():
@@ -233,13 +231,15 @@ class DaemonLoop:
         self._log.info(telemetry.KEY_RETIRED, slot=action.slot.value)
         return Retired(slot=action.slot)
 
-    def _tend_agents(self) -> None:
+    def _tend_agents(self) -> Event | None:
+        """Look after the AI agents; trouble with one is not the device's, and only told."""
         if self._agents is None:
-            return
-        try:
-            self._agents.tend(self._clock.wall())
-        except DeviceAgentError as error:
-            self._log.warning(telemetry.FAULT_OCCURRED, code=str(error.code), reason=error.reason)
+            return None
+        done = self._agents.tend()
+        if done.fault is not None:
+            code, reason = str(done.fault.code), done.fault.reason
+            self._log.warning(telemetry.AGENT_TROUBLED, code=code, reason=reason)
+        return Tended(ima_next=done.ima_next) if done.attested else None
 
     def _wait(self, seconds: float) -> Event | None:
         until = self._clock.elapsed_s() + seconds

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,18 +22,22 @@ from attestation.tpm.templates import KeyTemplate
 from device_agent import telemetry
 from device_agent.clock import elapsed_s, jitter, wall_clock
 from device_agent.collector import Sources
-from device_agent.errors import SettingsInvalid, StateUnwritable
-from device_agent.lifecycle import Credential, Pacing, Renewal
+from device_agent.errors import SettingsInvalid, StateUnwritable, TpmKeyMissing
+from device_agent.lifecycle import Credential, Moment
 from device_agent.loop import Clock, DaemonLoop, Identity
-from device_agent.measure.build import measure_first, measured_agent
+from device_agent.measure.build import aibom_digest, measure_first, measured_agent
 from device_agent.measure.register import UNWATCHED, Watch
 from device_agent.notify import SystemdNotifier, watchdog_interval_s
-from device_agent.ports import KeyRole, Publisher, Tpm
+from device_agent.pacing import Pacing, Renewal
+from device_agent.ports import AgentKeys, KeyRole, Publisher, Tpm
 from device_agent.settings import Settings, require_verifier
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
 from device_agent.sources.ima_list import ImaListFile
+from device_agent.state.agents import AgentShelf
 from device_agent.state.files import StateFile, StateHeld
+from device_agent.telemetry import Log
+from device_agent.tending import AgentTender
 from device_agent.transport.backoff import Backoff
 from device_agent.transport.client import HttpsVerifier, server_context
 from device_agent.transport.identities import TlsIdentities
@@ -132,6 +136,10 @@ class LdevidIdentity:
             facts=self._facts,
             report=self._report,
         )
+
+
+class DaemonTpm(Tpm, AgentKeys, Protocol):
+    """The TPM as the daemon uses it, for the device and for its AI agents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +243,50 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
     )
 
 
+def agent_shelf(settings: Settings) -> AgentShelf:
+    """Return where the AI agents' records, certificates and tokens are."""
+    return AgentShelf(Path(settings.state.directory), _path(settings.agent.folder))
+
+
+@contextmanager
+def agents_tender(settings: Settings, tpm: DaemonTpm) -> Iterator[tuple[StateFile, AgentTender]]:
+    """Wire what looks after the AI agents, for the commands; speaks as the LDevID of the state.
+
+    Yields:
+        The state directory, to be held while evidence is sent, and the tender.
+
+    Raises:
+        SettingsInvalid: As :func:`assemble`.
+        TpmKeyMissing: If the device is not enrolled.
+        StateCorrupt, StateUnwritable: If the state file cannot be read.
+    """
+    parts = assemble(settings, tpm)
+    saved = parts.store.load()
+    if saved is None or (saved.candidate or saved.credential) is None:
+        raise TpmKeyMissing("this device holds no LDevID certificate; enrol it first")
+    parts.identities.credential = saved.candidate or saved.credential
+    log = telemetry.open_log(settings.log.level, settings.log.format, wall_clock)
+    try:
+        yield parts.store, _tender(parts, tpm, log, lambda: None)
+    finally:
+        parts.verifier.close()
+
+
+def _tender(parts: Parts, tpm: AgentKeys, log: Log, pulse: Callable[[], None]) -> AgentTender:
+    aibom = Path(parts.settings.agent.aibom) if parts.settings.agent.aibom else None
+    return AgentTender(
+        sources=parts.sources,
+        keys=tpm,
+        verifier=parts.verifier,
+        shelf=agent_shelf(parts.settings),
+        pacing=pacing_of(parts.settings),
+        now=lambda: Moment(at=wall_clock(), elapsed_s=elapsed_s(), jitter=jitter()),
+        aibom_digest=lambda: aibom_digest(aibom),
+        log=log,
+        pulse=pulse,
+    )
+
+
 def pacing_of(settings: Settings) -> Pacing:
     """Return the daemon's schedules from the settings."""
     return Pacing(
@@ -257,7 +309,7 @@ def renewal_of(settings: Settings) -> Renewal:
     )
 
 
-def run_daemon(settings: Settings, tpm: Tpm, stop: StopSignal | None = None) -> None:
+def run_daemon(settings: Settings, tpm: DaemonTpm, stop: StopSignal | None = None) -> None:
     """Run the daemon until SIGTERM.
 
     Raises:
@@ -293,6 +345,7 @@ def run_daemon(settings: Settings, tpm: Tpm, stop: StopSignal | None = None) -> 
         log=log,
         intermediates=parts.intermediates,
         watchdog_s=watchdog_interval_s(os.environ),
+        agents=_tender(parts, tpm, log, notifier.watchdog),
     )
     try:
         parts.store.claim()

@@ -17,10 +17,11 @@ from device_agent.daemon import CREDENTIAL_FAULTS
 from device_agent.doctor import Patient, examine
 from device_agent.errors import DeviceAgentError, StateCorrupt, StateUnwritable, TpmKeyMissing
 from device_agent.lifecycle import Credential, Fault, Moment, Phase, State, Verdict
-from device_agent.main import Parts, renewal_of
+from device_agent.main import Parts, agent_shelf, renewal_of
 from device_agent.ports import EvidenceReply, KeyRole
 from device_agent.state.files import SavedState
 from device_agent.steps import attest_once, enrol_once
+from device_agent.tending import records_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +196,10 @@ def examine_now(parts: Parts) -> tuple[Check, ...]:
         saved = parts.store.load()
     except (StateCorrupt, StateUnwritable):
         saved = None
+    try:
+        agents = records_of(agent_shelf(parts.settings))
+    except (StateCorrupt, StateUnwritable):
+        agents = ()  # the daemon tells which one is damaged
     return examine(
         Patient(
             settings=parts.settings,
@@ -203,5 +208,6 @@ def examine_now(parts: Parts) -> tuple[Check, ...]:
             saved=saved,
             tls_self_test=parts.tls_self_test,
             now=wall_clock,
+            agents=agents,
         )
     )

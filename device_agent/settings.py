@@ -105,6 +105,7 @@ class AgentSettings:
     root: str = _key("", "the AI agent's folder; empty for none")
     aibom: str = _key("", "its AIBOM (CycloneDX JSON); required with root")
     pcr: int = _key(13, "the PCR that its files are measured into", least=8, most=15)
+    folder: str = _key("", "where agents find certificate and token; empty: in state.directory")
     exclude: str = _key(
         "", "patterns under root that are not measured, ':' between them, e.g. cache:**/*.log"
     )

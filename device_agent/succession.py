@@ -19,7 +19,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from attestation.refusals import RefusalCode
-from device_agent.lifecycle import Credential, Fault, Moment, Renewal, State, iso
+from device_agent.lifecycle import (
+    Credential,
+    Fault,
+    Moment,
+    State,
+    iso,
+)
+from device_agent.pacing import Renewal
 from device_agent.ports import EnrolmentReply
 
 _LATE: Final = 0.75

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from device_agent.errors import DeviceAgentError, SettingsInvalid
+from attestation.limits import MAX_AIBOM_BYTES
+from attestation.refusals import RefusalCode
+from device_agent.errors import DeviceAgentError, SettingsInvalid, SourceUnreadable
 from device_agent.measure.agent_log import AgentPlace, MeasuredAgent, Survey, Surveyor
 from device_agent.measure.log_file import AgentLogFile
 from device_agent.measure.patterns import Excludes, compile_excludes
@@ -67,6 +70,29 @@ def measure_first(agent: AgentLog | None, watch: Watch) -> None:
         agent.read()
     except DeviceAgentError as error:
         watch.report(f"{error.code}: {error.reason}")
+
+
+def aibom_digest(path: Path | None) -> bytes:
+    """Return the SHA-256 of the AIBOM that the agent is measured against.
+
+    Raises:
+        SettingsInvalid: If no agent is measured on this device.
+        SourceUnreadable: If it cannot be read, or is too large.
+    """
+    if path is None:
+        raise SettingsInvalid("the agent's class wants its AIBOM: set agent.root and agent.aibom")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_AIBOM_BYTES + 1)
+    except OSError as error:
+        raise SourceUnreadable(
+            RefusalCode.SOURCE_UNREADABLE, f"{path} cannot be read: {error.strerror}"
+        ) from error
+    if len(content) > MAX_AIBOM_BYTES:
+        raise SourceUnreadable(
+            RefusalCode.SOURCE_UNREADABLE, f"{path} is larger than {MAX_AIBOM_BYTES} bytes"
+        )
+    return hashlib.sha256(content).digest()
 
 
 def _surveyor(

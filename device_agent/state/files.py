@@ -9,7 +9,6 @@ and set aside instead of believed.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -20,10 +19,16 @@ from typing import Any, Final
 from device_agent.errors import StateCorrupt, StateUnwritable
 from device_agent.lifecycle import Credential, Fault, State, Verdict
 from device_agent.ports import KeyRole
+from device_agent.state.documents import (
+    digest_of,
+    fault_in,
+    fault_out,
+    moment_in,
+    replace_durably,
+)
 
 VERSION: Final = 1
 FILE_NAME: Final = "state.json"
-_NEW_NAME: Final = ".state.json.new"
 _LOCK_NAME: Final = ".lock"
 _CORRUPT_NAME: Final = "state.json.corrupt"
 _MOST_BYTES: Final = 1024 * 1024
@@ -180,14 +185,9 @@ class StateFile:
             StateUnwritable: If the disk is full or the directory is not writable; the old
                 document is then still whole.
         """
-        new = self._directory / _NEW_NAME
         try:
-            _write_durably(new, encode_state(state))
-            new.replace(self.path)
-            _flush_directory(self._directory)
+            replace_durably(self.path, encode_state(state))
         except OSError as error:
-            # Give back what a full disk had still taken; the next save starts anew anyway.
-            _remove(new)
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> StateUnwritable:
@@ -195,34 +195,6 @@ class StateFile:
             f"{self._directory} cannot be written: {error.strerror}; free space, or give the "
             "directory to the daemon's user"
         )
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fchmod(descriptor, 0o600)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return
 
 
 def encode_state(state: SavedState) -> bytes:
@@ -237,11 +209,11 @@ def encode_state(state: SavedState) -> bytes:
         "slot": state.slot,
         "renew_at": None if state.renew_at is None else state.renew_at.isoformat(),
         "rotate_at": None if state.rotate_at is None else state.rotate_at.isoformat(),
-        "renewal_fault": None if state.renewal_fault is None else _fault_out(state.renewal_fault),
+        "renewal_fault": None if state.renewal_fault is None else fault_out(state.renewal_fault),
         "verdict": None if state.verdict is None else _verdict_out(state.verdict),
-        "fault": None if state.fault is None else _fault_out(state.fault),
+        "fault": None if state.fault is None else fault_out(state.fault),
     }
-    document = {"version": VERSION, "digest": _digest(body), "state": body}
+    document = {"version": VERSION, "digest": digest_of(body), "state": body}
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
@@ -258,36 +230,24 @@ def decode_state(content: bytes, place: str) -> SavedState:
         version, body = document["version"], document["state"]
         if version != VERSION:
             raise StateCorrupt(f"{place} is of version {version!r:.20}, this agent reads {VERSION}")
-        if document["digest"] != _digest(body):
+        if document["digest"] != digest_of(body):
             raise StateCorrupt(f"{place} does not match its own digest; it was damaged or edited")
         return SavedState(
             phase=str(body["phase"]),
-            saved_at=_moment(body["saved_at"]),
+            saved_at=moment_in(body["saved_at"]),
             seq=int(body["seq"]),
             credential=_credential_in(body["credential"]),
             candidate=_credential_in(body.get("candidate")),
             retiring=_slot_in(body["retiring"]) if body.get("retiring") else None,
             slot=_slot_in(body.get("slot", KeyRole.LDEVID)),
-            renew_at=_moment(body["renew_at"]) if body.get("renew_at") else None,
-            rotate_at=_moment(body["rotate_at"]) if body.get("rotate_at") else None,
-            renewal_fault=_fault_in(body.get("renewal_fault")),
+            renew_at=moment_in(body["renew_at"]) if body.get("renew_at") else None,
+            rotate_at=moment_in(body["rotate_at"]) if body.get("rotate_at") else None,
+            renewal_fault=fault_in(body.get("renewal_fault")),
             verdict=_verdict_in(body["verdict"]),
-            fault=_fault_in(body["fault"]),
+            fault=fault_in(body["fault"]),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StateCorrupt(f"{place} is not a state document ({type(error).__name__})") from error
-
-
-def _digest(body: object) -> str:
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a moment without a time zone")
-    return moment
 
 
 def _slot_in(text: str) -> KeyRole:
@@ -316,11 +276,11 @@ def _credential_in(body: Any) -> Credential | None:  # noqa: ANN401 - what JSON 
     return Credential(
         device_id=str(body["device_id"]),
         certificate_chain_pem=str(body["certificate_chain_pem"]),
-        obtained_at=_moment(body["obtained_at"]),
-        not_after=_moment(body["not_after"]),
-        not_before=_moment(body["not_before"]) if body.get("not_before") else None,
+        obtained_at=moment_in(body["obtained_at"]),
+        not_after=moment_in(body["not_after"]),
+        not_before=moment_in(body["not_before"]) if body.get("not_before") else None,
         slot=_slot_in(body.get("slot", KeyRole.LDEVID)),
-        key_since=_moment(body["key_since"]) if body.get("key_since") else None,
+        key_since=moment_in(body["key_since"]) if body.get("key_since") else None,
     )
 
 
@@ -342,15 +302,5 @@ def _verdict_in(body: Any) -> Verdict | None:  # noqa: ANN401 - what JSON holds
         allowed=body["allowed"] is True,
         reasons=tuple(str(reason) for reason in body["reasons"]),
         result=str(body["result"]),
-        at=_moment(body["at"]),
+        at=moment_in(body["at"]),
     )
-
-
-def _fault_out(fault: Fault) -> dict[str, str]:
-    return {"code": str(fault.code), "reason": fault.reason, "at": fault.at.isoformat()}
-
-
-def _fault_in(body: Any) -> Fault | None:  # noqa: ANN401 - what JSON holds
-    if body is None:
-        return None
-    return Fault(code=str(body["code"]), reason=str(body["reason"]), at=_moment(body["at"]))

@@ -7,57 +7,45 @@ to print before anyone prints them.
 
 from __future__ import annotations
 
-import base64
 import json
 import ssl
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
-from urllib.parse import urlsplit
-
-from cryptography import x509
+from urllib.parse import quote, urlsplit
 
 from attestation.errors import AttestationError
 from attestation.identity import device_id
-from attestation.limits import MAX_IMA_ENTRIES
-from attestation.pcr import parse_selection
-from attestation.refusals import RefusalCode
 from attestation.wire import media_types
+from device_agent.agent_ports import AgentChallenge, AgentReply, TokenReply
 from device_agent.errors import (
     SettingsInvalid,
-    VerifierRefused,
-    VerifierUnreachable,
 )
 from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply, KeyRole
+from device_agent.transport import agents
+from device_agent.transport.answers import (
+    begin_of,
+    challenge_of,
+    flag_of,
+    ima_next_of,
+    moment_of,
+    number_of,
+    printable,
+    read_document,
+    strange,
+    text_of,
+)
 from device_agent.transport.connection import Answer, Connection, KeyFailure
 
 Dress = Callable[[ssl.SSLContext, KeyRole], None]
 """Gives a TLS context the client certificate and TPM key of a role."""
 
 _JSON: Final = {"Accept": f"application/json, {media_types.PROBLEM}"}
-_MOST_REASON_CHARS: Final = 500
 _MOST_REASONS: Final = 64
-_MOST_NONCE_BYTES: Final = 64
-_MOST_TEXT_CHARS: Final = 128 * 1024
-"""A signed result and a certificate chain have a few thousand; the state file holds both."""
 
+_AGENTS: Final = "/enrol/v1/agents"
 _DEFAULT_PORT: Final = 443
-_OK: Final = range(200, 300)
-_SERVER_FAULT: Final = 500
-_MOST_NUMBER: Final = 1e9
-
-
-class VerifierAskedToWait(VerifierRefused):
-    """A refusal with a Retry-After.
-
-    Attributes:
-        retry_after_s: Seconds that the verifier asks us to wait.
-    """
-
-    def __init__(self, code: str, reason: str, *, http_status: int, retry_after_s: float) -> None:
-        self.retry_after_s = retry_after_s
-        super().__init__(code, reason, http_status=http_status)
 
 
 class HttpsVerifier:
@@ -95,26 +83,45 @@ class HttpsVerifier:
     def enrolment_challenge(self) -> ChallengeReply:
         """Ask for an enrolment challenge, as the IDevID."""
         answer = self._post(KeyRole.IDEVID, "/enrol/v1/challenges", b"", "", again=True)
-        return _challenge(_document(answer))
+        return challenge_of(read_document(answer))
 
     def enrol(self, message: bytes) -> EnrolmentReply:
         """Send an enrolment request, as the IDevID."""
         answer = self._post(
             KeyRole.IDEVID, "/enrol/v1/requests", message, media_types.ENROLMENT, again=False
         )
-        return _enrolment(_document(answer))
+        return _enrolment(read_document(answer))
 
     def challenge(self) -> ChallengeReply:
         """Ask for an attestation challenge, as the LDevID."""
         answer = self._post(KeyRole.LDEVID, "/attest/v1/challenges", b"", "", again=True)
-        return _challenge(_document(answer))
+        return challenge_of(read_document(answer))
 
     def submit(self, evidence: bytes) -> EvidenceReply:
         """Send evidence, as the LDevID."""
         answer = self._post(
             KeyRole.LDEVID, "/attest/v1/evidence", evidence, media_types.EVIDENCE, again=False
         )
-        return _evidence(_document(answer))
+        return _evidence(read_document(answer))
+
+    def agent_challenge(self, agent: str) -> AgentChallenge:
+        """Ask for a challenge for one AI agent, as the LDevID."""
+        question = json.dumps({"agent": agent}).encode()
+        path = f"{_AGENTS}/challenges"
+        answer = self._post(KeyRole.LDEVID, path, question, "application/json", again=True)
+        return agents.challenge_reply(read_document(answer))
+
+    def enrol_agent(self, message: bytes) -> AgentReply:
+        """Send an AI agent's request, as the LDevID."""
+        answer = self._post(KeyRole.LDEVID, _AGENTS, message, media_types.AGENT, again=False)
+        return agents.agent_reply(read_document(answer))
+
+    def agent_token(self, agent: str, key: str) -> TokenReply:
+        """Ask for a fresh token of an AI agent, as the LDevID."""
+        question = json.dumps({"key": key}).encode()
+        path = f"{_AGENTS}/{quote(agent, safe='')}/tokens"
+        answer = self._post(KeyRole.LDEVID, path, question, "application/json", again=True)
+        return agents.token_reply(read_document(answer))
 
     def probe(self, role: KeyRole | None) -> tuple[datetime | None, str]:
         """Ask whether the verifier lives; for ``device-agent check``.
@@ -192,134 +199,32 @@ def server_context(ca_file: str, setting: str) -> ssl.SSLContext:
     return context
 
 
-def printable(text: object, most_chars: int = _MOST_REASON_CHARS) -> str:
-    """Return foreign words fit for a terminal and a log: bounded, no control characters."""
-    cut = str(text)[:most_chars]
-    return "".join(letter if letter.isprintable() else "?" for letter in cut)
-
-
-def _document(answer: Answer) -> Mapping[str, object]:
-    """Return the JSON object of a good answer, or raise what a bad one says."""
-    try:
-        document = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        document = None
-    if answer.status in _OK:
-        if not isinstance(document, dict):
-            raise _strange("is not a JSON object")
-        return document
-    code = document.get("code") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or not isinstance(code, str):
-        if answer.status >= _SERVER_FAULT:
-            raise VerifierUnreachable(f"the verifier answers HTTP {answer.status}")
-        raise VerifierRefused(
-            RefusalCode.REQUEST_INVALID,
-            f"the verifier answers HTTP {answer.status} without saying why",
-            http_status=answer.status,
-        )
-    reason = document.get("detail") or document.get("title") or f"HTTP {answer.status}"
-    raise _refused(printable(code, 64), printable(reason), answer)
-
-
-def _refused(code: str, reason: str, answer: Answer) -> VerifierRefused:
-    try:
-        pause = float(answer.headers.get("retry-after", ""))
-    except ValueError:
-        return VerifierRefused(code, reason, http_status=answer.status)
-    return VerifierAskedToWait(
-        code, reason, http_status=answer.status, retry_after_s=max(0.0, pause)
-    )
-
-
-def _strange(what: str) -> VerifierUnreachable:
-    return VerifierUnreachable(f"something answers at verifier.url, but its answer {what}")
-
-
-def _text(document: Mapping[str, object], key: str) -> str:
-    """Return a text that fits into the state file and can be written anywhere."""
-    value = document.get(key)
-    if not isinstance(value, str) or not value.isascii() or len(value) > _MOST_TEXT_CHARS:
-        raise _strange(f"has no ASCII text {key!r} of at most {_MOST_TEXT_CHARS} characters")
-    return value
-
-
-def _number(document: Mapping[str, object], key: str) -> float:
-    value = document.get(key)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value < _MOST_NUMBER
-    ):
-        raise _strange(f"has no number {key!r}")
-    return float(value)
-
-
-def _ima_next(document: Mapping[str, object]) -> int:
-    """Return where the IMA list goes on; 0, the whole list, from a verifier that does not say."""
-    value = document.get("ima_next", 0)
-    if type(value) is not int or not 0 <= value <= MAX_IMA_ENTRIES:
-        raise _strange(f"has an ima_next that is not 0 to {MAX_IMA_ENTRIES}")
-    return value
-
-
-def _flag(document: Mapping[str, object], key: str) -> bool:
-    value = document.get(key)
-    if not isinstance(value, bool):
-        raise _strange(f"has no flag {key!r}")
-    return value
-
-
-def _challenge(document: Mapping[str, object]) -> ChallengeReply:
-    text = _text(document, "nonce")
-    try:
-        nonce = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        selections = parse_selection(_text(document, "pcr_selection"))
-    except (ValueError, AttestationError) as error:
-        raise _strange("holds no challenge that can be answered") from error
-    if not 0 < len(nonce) <= _MOST_NONCE_BYTES:
-        raise _strange(f"holds a nonce that is not 1 to {_MOST_NONCE_BYTES} bytes")
-    return ChallengeReply(
-        nonce=nonce, selections=selections, expires_in_s=_number(document, "expires_in_s")
-    )
-
-
 def _enrolment(document: Mapping[str, object]) -> EnrolmentReply:
     try:
-        name = device_id(_text(document, "device_id"))
-        not_after = datetime.fromisoformat(_text(document, "not_after"))
-    except (ValueError, AttestationError) as error:
-        raise _strange("holds no device id or no time") from error
-    if not_after.tzinfo is None:
-        raise _strange("holds a time without time zone")
-    chain = _text(document, "certificate_chain_pem")
+        name = device_id(text_of(document, "device_id"))
+    except AttestationError as error:
+        raise strange("holds no device id") from error
+    chain = text_of(document, "certificate_chain_pem")
     return EnrolmentReply(
         device_id=name,
         certificate_chain_pem=chain,
-        not_after=not_after,
-        not_before=_begin(chain),
-        ima_next=_ima_next(document),
+        not_after=moment_of(document, "not_after"),
+        not_before=begin_of(chain),
+        ima_next=ima_next_of(document),
     )
-
-
-def _begin(chain_pem: str) -> datetime | None:
-    """Return when the leaf begins; what uses the chain will say what is wrong with it."""
-    try:
-        return x509.load_pem_x509_certificate(chain_pem.encode()).not_valid_before_utc
-    except ValueError:
-        return None
 
 
 def _evidence(document: Mapping[str, object]) -> EvidenceReply:
     reasons, following = document.get("reasons"), document.get("next")
     if not isinstance(reasons, list) or not isinstance(following, dict):
-        raise _strange("has no reasons or no next challenge")
+        raise strange("has no reasons or no next challenge")
     return EvidenceReply(
-        status=printable(_text(document, "status"), 32),
-        allowed=_flag(document, "allow"),
+        status=printable(text_of(document, "status"), 32),
+        allowed=flag_of(document, "allow"),
         reasons=tuple(printable(reason) for reason in reasons[:_MOST_REASONS]),
-        result=_text(document, "result"),
-        next=_challenge(following),
-        log_known=_flag(document, "log_known"),
-        attest_in_s=_number(document, "attest_in_s"),
-        ima_next=_ima_next(document),
+        result=text_of(document, "result"),
+        next=challenge_of(following),
+        log_known=flag_of(document, "log_known"),
+        attest_in_s=number_of(document, "attest_in_s"),
+        ima_next=ima_next_of(document),
     )

@@ -24,10 +24,8 @@ from device_agent.lifecycle import (
     Failed,
     Judged,
     Moment,
-    Pacing,
     Pending,
     Phase,
-    Renewal,
     ReportFault,
     ReportVerdict,
     Save,
@@ -35,11 +33,13 @@ from device_agent.lifecycle import (
     Started,
     State,
     TendAgents,
+    Tended,
     TimerFired,
     Transition,
     UseCredential,
     Wait,
 )
+from device_agent.pacing import Pacing, Renewal
 from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply
 from device_agent.transport.backoff import Backoff
 
@@ -399,6 +399,18 @@ def test_a_success_ends_the_fault() -> None:
 
     assert state.fault is not None
     assert go(back, judged()).state.fault is None
+
+
+def test_a_challenge_older_than_what_was_answered_for_an_agent_is_dropped() -> None:
+    waiting = go(attesting(), judged(ima_next=70)).state
+    assert waiting.challenge is not None
+
+    tended = go(waiting, Tended(ima_next=75)).state
+
+    assert tended.pending is Pending.TIMER
+    assert tended.ima_next == 75
+    assert go(tended, TimerFired(), moment(10)).actions == (AskChallenge(),)
+    assert go(waiting, Tended()).state.ima_next == 70
 
 
 @pytest.mark.parametrize(

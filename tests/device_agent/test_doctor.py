@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from attestation.algorithms import HashAlgorithm
+from attestation.identity import agent_name
+from device_agent.agents import AgentRecord, Certified
 from device_agent.checks import Check, Grade
 from device_agent.collector import Sources
 from device_agent.doctor import Patient, examine
@@ -397,3 +399,29 @@ def test_list_that_may_not_be_read_fails(tmp_path: Path) -> None:
     assert check.grade is Grade.FAIL
     assert "source-unreadable" in check.reason
     assert "the right to read it" in check.mend
+
+
+def test_agents_that_cannot_be_renewed_are_told_by_name(tmp_path: Path) -> None:
+    well = patient(tmp_path)
+    assert not [check for check in examine(well) if check.name.startswith("agent identit")]
+    record = AgentRecord(name=agent_name("planner"), key=SoftTpm().create_wrapped())
+    certified = Certified(
+        agent_id="spiffe://e.test/a",
+        certificate_chain_pem="",
+        obtained_at=NOW,
+        not_after=NOW + timedelta(days=1),
+        renew_at=NOW,
+        token="",
+        token_obtained_at=NOW,
+        token_expires_at=NOW,
+    )
+    fault = Fault(code="scope-exceeded", reason="no more", at=NOW)
+    troubled = replace(record, certified=certified, fault=fault)
+
+    sick = replace(well, agents=(record, troubled))
+
+    assert found(sick, "agent identities").reason == "1 of 2 agents have a certificate"
+    assert found(sick, "agent identity").grade is Grade.WARN
+    assert (
+        "planner: the last request failed: scope-exceeded" in found(sick, "agent identity").reason
+    )

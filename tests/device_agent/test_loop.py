@@ -19,8 +19,12 @@ from device_agent.errors import (
     VerifierRefused,
     VerifierUnreachable,
 )
-from device_agent.lifecycle import Credential, Pacing, Phase, Renewal
+from device_agent.lifecycle import (
+    Credential,
+    Phase,
+)
 from device_agent.loop import Clock, DaemonLoop
+from device_agent.pacing import Pacing, Renewal
 from device_agent.ports import KeyRole, Publisher
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts

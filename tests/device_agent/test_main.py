@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.algorithms import HashAlgorithm
+from attestation.identity import agent_name
+from device_agent.agents import Wish
 from device_agent.errors import SettingsInvalid, TpmKeyMissing, TpmUnavailable, VerifierRefused
-from device_agent.main import StopSignal, assemble, run_daemon
+from device_agent.main import StopSignal, agent_shelf, agents_tender, assemble, run_daemon
 from device_agent.once import attest_now, enrol_now, examine_now, rotate_now
 from device_agent.ports import KeyRole
 from device_agent.settings import Settings, parse_settings
@@ -321,6 +324,39 @@ def test_the_daemon_exchanges_its_key_and_goes_on_attesting(bench: Bench) -> Non
     assert saved is not None
     assert saved.fault is None
     assert saved.renewal_fault is None
+
+
+def test_the_daemon_gets_what_a_command_asked_for_and_keeps_it_fresh(bench: Bench) -> None:
+    agents, planner = bench.simulator.agents, agent_name("planner")
+    agents.life, agents.token_life = timedelta(seconds=5), timedelta(seconds=1.5)
+    enrol_now(assemble(bench.settings(), bench.tpm))
+    with agents_tender(bench.settings(), bench.tpm) as (_, tender):
+        tender.add(planner, Wish(capabilities=("mail.read",)))
+    shelf = agent_shelf(bench.settings())
+    seen: list[str] = []
+    stop = StopSignal()
+
+    def play() -> None:
+        until(lambda: shelf.load(planner).certified is not None)
+        certified = shelf.load(planner).certified
+        assert certified is not None
+        seen.append(certified.token)
+        until(lambda: "token planner" in agents.calls)
+        until(lambda: agents.calls.count("enrol planner") >= 2)
+        before = bench.simulator.calls.count("submit")
+        until(lambda: bench.simulator.calls.count("submit") >= before + 2)
+
+    player = in_background(stop, play)
+    run_daemon(bench.settings(), bench.tpm, stop)
+    player.join()
+
+    certified = shelf.load(planner).certified
+    assert certified is not None
+    assert certified.token not in seen
+    assert (shelf.place(planner) / "token").read_text() == certified.token
+    saved = bench.store.load()
+    assert saved is not None
+    assert saved.fault is None
 
 
 def test_by_hand_waits_for_no_daemon(bench: Bench) -> None:

@@ -26,10 +26,8 @@ from device_agent.lifecycle import (
     Fault,
     Judged,
     Moment,
-    Pacing,
     Pending,
     Phase,
-    Renewal,
     ReportFault,
     Retired,
     RetireKey,
@@ -41,6 +39,7 @@ from device_agent.lifecycle import (
     UseCredential,
     Wait,
 )
+from device_agent.pacing import Pacing, Renewal
 from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply, KeyRole
 from device_agent.state.files import SavedState, decode_state, encode_state
 from device_agent.transport.backoff import Backoff

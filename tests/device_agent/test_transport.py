@@ -25,7 +25,8 @@ from device_agent.errors import (
     VerifierUntrusted,
 )
 from device_agent.ports import KeyRole
-from device_agent.transport.client import HttpsVerifier, VerifierAskedToWait, printable
+from device_agent.transport.answers import VerifierAskedToWait, printable
+from device_agent.transport.client import HttpsVerifier
 from device_agent.transport.connection import SLOWEST_BYTES_PER_S
 from tests.simulators.verifier_simulator import Authority, VerifierSimulator, https_verifier
 

@@ -23,8 +23,8 @@ from cryptography.x509.oid import NameOID
 from attestation.algorithms import HashAlgorithm
 from attestation.evidence import Quote
 from attestation.pcr import PcrBanks, PcrSelection
-from device_agent.errors import TpmKeyMissing
-from device_agent.ports import KeyRole, TpmStatus
+from device_agent.errors import TpmKeyMissing, TpmRefused
+from device_agent.ports import KeyRole, TpmStatus, WrappedKey
 from tests.simulators.soft_manufacturer import SoftManufacturer
 
 __all__ = ["Lies", "SoftKey", "SoftManufacturer", "SoftTpm", "soft_key"]
@@ -221,6 +221,7 @@ class SoftTpm:
             KeyRole.IDEVID: soft_key(idevid_kind or kind, KeyRole.IDEVID),
         }
         self.certificates: dict[KeyRole, bytes] = {}
+        self.wrapped: dict[bytes, SoftKey] = {}
         if manufacturer is not None:
             for role, key in self.keys.items():
                 self.certificates[role] = manufacturer.issue(role, key.private.public_key(), serial)
@@ -308,6 +309,31 @@ class SoftTpm:
         assert slot.is_ldevid
         self.keys.pop(slot, None)
 
+    # --- ports.AgentKeys: wrapped here means named; only this TPM knows the name ----------------
+    def create_wrapped(self) -> WrappedKey:
+        key = soft_key("p256", KeyRole.LDEVID)
+        wrapped = hashlib.sha256(b"wrapped" + key.public_area).digest()
+        self.wrapped[wrapped] = key
+        return WrappedKey(public=key.public_area, private=wrapped)
+
+    def certify_wrapped(self, key: WrappedKey, qualifying: bytes) -> Quote:
+        own = self._unwrap(key)
+        return self._attest(CERTIFY_TYPE, qualifying, _sized(own.name) + _sized(own.qualified_name))
+
+    def sign_wrapped(self, key: WrappedKey, digest: bytes) -> bytes:
+        private = self._unwrap(key).private
+        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        return private.sign(digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+
+    def csr_wrapped(self, key: WrappedKey, common_name: str, uris: Sequence[str]) -> bytes:
+        return _request(self._unwrap(key), common_name, uris)
+
+    def _unwrap(self, key: WrappedKey) -> SoftKey:
+        own = self.wrapped.get(key.private)
+        if own is None or own.public_area != key.public:
+            raise TpmRefused("a wrapped key cannot be loaded")
+        return own
+
     def certificate(self, role: KeyRole) -> bytes | None:
         return self.certificates.get(role)
 
@@ -318,12 +344,7 @@ class SoftTpm:
         return private.sign(digest, ec.ECDSA(utils.Prehashed(algorithm)))
 
     def csr(self, role: KeyRole, common_name: str, uris: Sequence[str]) -> bytes:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        builder = x509.CertificateSigningRequestBuilder(subject)
-        if uris:
-            names = [x509.UniformResourceIdentifier(uri) for uri in uris]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return builder.sign(self._key(role).private, hashes.SHA256()).public_bytes(Encoding.DER)
+        return _request(self._key(role), common_name, uris)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -360,3 +381,12 @@ class SoftTpm:
         if lies.flip_signature:
             signature = signature[:-1] + bytes([signature[-1] ^ 1])
         return Quote(attest=attest, signature=signature)
+
+
+def _request(key: SoftKey, common_name: str, uris: Sequence[str]) -> bytes:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    builder = x509.CertificateSigningRequestBuilder(subject)
+    if uris:
+        names = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(key.private, hashes.SHA256()).public_bytes(Encoding.DER)

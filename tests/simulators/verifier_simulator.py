@@ -13,15 +13,13 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.algorithms import HashAlgorithm
 from attestation.evidence import ImaPart, certify_qualifying_data, qualifying_data
@@ -33,62 +31,11 @@ from attestation.wire.enrolment_codec import decode_enrolment
 from attestation.wire.evidence_codec import decode_evidence
 from device_agent.errors import DeviceAgentError, VerifierRefused
 from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply
+from tests.simulators.agents_simulator import AgentsSimulator, answer_agents
+from tests.simulators.authority import Authority
 from tests.simulators.ima_kernel import split_entries
 
 SELECTIONS = (PcrSelection(bank=HashAlgorithm.SHA256, indices=(0, 1, 2, 7)),)
-
-
-class Authority:
-    """A certificate authority for servers and LDevIDs, made at test time."""
-
-    def __init__(self, name: str = "Owner CA") -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = (
-            _builder(subject, subject, self.key.public_key(), timedelta(days=3650))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self.key, hashes.SHA256())
-        )
-
-    @property
-    def pem(self) -> bytes:
-        """The anchor."""
-        return self.certificate.public_bytes(Encoding.PEM)
-
-    def issue(
-        self, name: str, key: ec.EllipticCurvePublicKey, life: timedelta, *, host: str = ""
-    ) -> x509.Certificate:
-        """Issue a leaf; with ``host`` a server's."""
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = _builder(subject, self.certificate.subject, key, life)
-        builder = builder.add_extension(
-            x509.BasicConstraints(ca=False, path_length=None), critical=True
-        )
-        if host:
-            names = x509.SubjectAlternativeName([x509.DNSName(host)])
-            builder = builder.add_extension(names, critical=False)
-        return builder.sign(self.key, hashes.SHA256())
-
-    def server_files(self, folder: Path, host: str = "localhost") -> tuple[Path, Path]:
-        """Write a server's certificate and key; return their paths."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        leaf = self.issue(host, key.public_key(), timedelta(days=30), host=host)
-        certificate_file, key_file = folder / f"{host}.pem", folder / f"{host}.key"
-        certificate_file.write_bytes(leaf.public_bytes(Encoding.PEM))
-        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        return certificate_file, key_file
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, life: timedelta
-) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + life)
-    )
 
 
 class VerifierSimulator:
@@ -107,6 +54,11 @@ class VerifierSimulator:
         self.entries: list[bytes] = []
         self.offsets: list[int | None] = []
         self._nonces: dict[bytes, str] = {}
+        self.agents = AgentsSimulator(self.authority, self.selections, self._enrolled_iak)
+
+    def _enrolled_iak(self) -> bytes:
+        assert self.iak is not None
+        return self.iak
 
     def fail(self, call: str, *errors: DeviceAgentError) -> None:
         """Let the next calls of this name fail with these errors, in order."""
@@ -230,6 +182,8 @@ def _answer(simulator: VerifierSimulator, path: str, body: bytes) -> dict[str, o
             "not_after": enrolled.not_after.isoformat(),
             "result": "jwt",
         }
+    if path.startswith("/enrol/v1/agents"):
+        return answer_agents(simulator.agents, path, body, _challenge_document, json.loads)
     judged = simulator.submit(body)
     return {
         "status": judged.status,
