@@ -70,6 +70,8 @@ class _Loaded:
     stamp: tuple[int, int]
     entries: tuple[RingEntry, ...]
     private: Mapping[str, ec.EllipticCurvePrivateKey]
+    public: Mapping[str, Mapping[str, str]]
+    """As JWKs."""
     nonce_keys: tuple[bytes, ...]
     signing_kid: str
     header: bytes
@@ -137,7 +139,7 @@ class KeyRing:
         """
         loaded = self._fresh()
         keys = [
-            {**public_jwk(loaded.private[entry.kid].public_key()), "use": "sig", "alg": "ES256"}
+            dict(loaded.public[entry.kid])
             for entry in loaded.entries
             if entry.state is not KeyState.RETIRED or at < entry.since + lifetime
         ]
@@ -227,6 +229,10 @@ class KeyRing:
             stamp=stamp,
             entries=entries,
             private=private,
+            public={
+                kid: {**public_jwk(key.public_key()), "use": "sig", "alg": "ES256"}
+                for kid, key in private.items()
+            },
             nonce_keys=nonce_keys,
             signing_kid=signing,
             header=_header(signing),
