@@ -47,8 +47,8 @@ class Explained:
     note: str = ""
 
 
-def of_result(result: AttestationResult) -> Explained:
-    """Explain a result that was just made."""
+def of_result(result: AttestationResult, *, note: str = "") -> Explained:
+    """Explain a result that was just made, with what a reader must know of it."""
     return Explained(
         device=result.device,
         at=result.at,
@@ -63,6 +63,7 @@ def of_result(result: AttestationResult) -> Explained:
         findings=result.findings,
         boot=result.boot,
         progress=result.progress,
+        note=note,
     )
 
 
