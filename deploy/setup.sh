@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 PACKAGES="build-essential curl libtss2-dev mosquitto mosquitto-clients openssl pkg-config postgresql
-python3-dev python3-venv softhsm2 swtpm swtpm-tools systemd tpm2-tools xmlsec1"
+python3-dev python3-venv softhsm2 strongswan-pki swtpm swtpm-tools systemd tpm2-tools xmlsec1"
 
 say() { printf 'setup: %s\n' "$*" >&2; }   # stderr: what a target prints for machines stays clean
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }

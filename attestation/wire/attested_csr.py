@@ -5,7 +5,7 @@ What draft-ietf-lamps-csr-attestation-28 has a place for stands there, the rest 
 ===================================================  =============================================
 in the request                                       is
 ===================================================  =============================================
-statement ``tcg-attest-tpm-certify`` of any key      TPM2_Certify of the key to certify
+statement ``tcg-attest-tpm-certify``                 TPM2_Certify of the requested key
 the same, of the IDevID certificate's key            TPM2_Certify of the IDevID key
 statement CMW, a collection                          the evidence message
 statement CMW, a record of ``application/eat+jwt``   an attestation result (passport)
@@ -211,19 +211,31 @@ def _with_messages(bundle: Bundle) -> EnrolmentRequest:
 
 
 def _with_certifications(request: EnrolmentRequest, bundle: Bundle) -> EnrolmentRequest:
-    """Add the certifications: of the IDevID certificate's key, and of any other."""
+    """Add the certifications: of the requested key, and of the IDevID certificate's.
+
+    One of another key stands for the requested key's if there is no other: that it is of another
+    key is then found where it is judged.
+    """
+    wanted = requested_key(request.csr)
     idevid = spki_der(parse_certificate(request.idevid_chain[0])) if request.idevid_chain else b""
+    of_key: dict[bytes, TpmCertify] = {}
     for statement in bundle.of_type(TPM_CERTIFY):
         value = read_tpm_certify(statement)
         if not value.public:
             raise _malformed("tpmTPublic is left out of a certification; the key's Name needs it")
-        certify = Quote(attest=value.attest, signature=value.signature)
-        if parse_public(value.public).spki_der == idevid:
-            _once("the IDevID key's certification", request.idevid_public, value.public)
-            request = replace(request, idevid_certify=certify, idevid_public=value.public)
-        else:
-            _once("the new key's certification", request.ldevid_public, value.public)
-            request = replace(request, ldevid_certify=certify, ldevid_public=value.public)
+        key = parse_public(value.public).spki_der
+        if key in of_key:
+            raise _malformed("the attestation bundle holds a key's certification twice")
+        of_key[key] = value
+    own, makers = of_key.pop(wanted, None), of_key.pop(idevid, None)
+    if own is None and len(of_key) == 1:
+        own = of_key.popitem()[1]
+    if makers is not None:
+        certify = Quote(attest=makers.attest, signature=makers.signature)
+        request = replace(request, idevid_certify=certify, idevid_public=makers.public)
+    if own is not None:
+        certify = Quote(attest=own.attest, signature=own.signature)
+        request = replace(request, ldevid_certify=certify, ldevid_public=own.public)
     return request
 
 

@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from attestation.base64url import base64url_text
+from attestation.certificates import UNREADABLE
 from attestation.errors import LimitExceeded, MalformedInput
 from attestation.limits import MAX_CHAIN_LENGTH, MAX_EST_BODY_BYTES, MAX_NONCE_MESSAGE_BYTES
 from attestation.refusals import RefusalCode
@@ -127,7 +128,7 @@ def read_certs_only(der: bytes) -> tuple[x509.Certificate, ...]:
     """
     try:
         found = tuple(pkcs7.load_der_pkcs7_certificates(der))
-    except ValueError as error:
+    except UNREADABLE as error:
         raise MalformedInput(
             RefusalCode.CERTIFICATE_MALFORMED,
             f"not a PKCS#7 message with certificates: {str(error)[:120]}",

@@ -15,17 +15,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.utils import base64url_encode, der_to_raw_signature
 
 from attestation.algorithms import HashAlgorithm
+from attestation.certificates import parse_certificate
 from attestation.logs.cel import Measurement, RecordKind, content_digests, encode_content
 from attestation.logs.cel import encode_record as encode_cel
 from attestation.logs.tcg import parse_firmware_log
+from attestation.wire.attested_csr import Names, build_attested_csr
 from attestation.wire.cmw import decode_collection, encode_record
 from attestation.wire.ear import EarProfile, VerifierIdentity, encode_ear
 from attestation.wire.enrolment_codec import encode_enrolment
+from attestation.wire.est import NonceResponse, certs_only, encode_body, encode_nonce_response
 from tests.conformance.cases import ROOT, load, octets
 from tests.conformance.generate.device import NOW, private_key
 from tests.conformance.generate.logs import LOG
@@ -95,7 +100,20 @@ def _of_enrolment(sent: Mapping[str, Any]) -> Seeds:
     yield "certificate", octets(sent["iak_chain"][0])
     yield "pkcs10", octets(sent["csr"])
     yield "tpms_attest", octets(sent["ldevid_certify"]["attest"])
-    yield "enrolment", encode_enrolment(request_of(sent))
+    request = request_of(sent)
+    yield "enrolment", encode_enrolment(request)
+    key = private_key("est seed")
+    csr = build_attested_csr(
+        request,
+        Names(subject=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "seed")])),
+        spki=key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        sign=lambda data: key.sign(data, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)),
+    )
+    yield "attested_csr", csr
+    yield "est_body", encode_body(octets(sent["csr"]))
+    yield "est_body", encode_body(certs_only([parse_certificate(request.iak_chain[0])]))
+    yield "est_nonce", b'{"len": 56, "reqTypeInfo": {"type": "1.2.3"}}'
+    yield "est_nonce", encode_nonce_response(NonceResponse(nonce=bytes(56), expires_in_s=300))
 
 
 def _of_logs() -> Seeds:
