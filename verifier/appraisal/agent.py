@@ -126,6 +126,18 @@ def _fault(
     return PcrFault(code=code, bank=bank, pcr=pcr, reason=f"{reason}. {mend}")
 
 
+def measured_aibom(content: bytes) -> bytes | None:
+    """Return the SHA-256 of the AIBOM that an agent's log says is in force; None if there is none.
+
+    What the log says counts only once its evidence was appraised (:data:`AGENT_MATCHED`).
+
+    Raises:
+        InputError: If the log is malformed or too large.
+    """
+    measured = _LOGS.judged(content).files.aibom
+    return measured.digest if measured is not None else None
+
+
 def judge_agent(state: AgentState, rules: AgentRules) -> tuple[Finding, ...]:
     """Say what the proven files are worth (step 5); nothing where the log proves nothing."""
     if state.log is None:

@@ -19,6 +19,7 @@ from attestation.wire.ear import Ear
 from verifier.appraisal.enrolment import Enrolment
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.endorsement.trust_anchors import TrustAnchors
+from verifier.issuance.certificate_profile import LDEVID, CertificateProfile
 from verifier.issuance.enrolment_identity import Identity
 from verifier.issuance.enrolment_policy import DEFAULT_POLICY, DeviceClass, EnrolmentPolicy
 from verifier.issuance.profiles import Issuer, PublicKey, ldevid_certificate
@@ -165,6 +166,7 @@ def issue_ldevid(
     serial: int,
     at: datetime,
     lifetime: timedelta,
+    profile: CertificateProfile = LDEVID,
 ) -> x509.Certificate:
     """Sign the LDevID certificate of an accepted device; nothing in its CSR but the key counts.
 
@@ -175,6 +177,7 @@ def issue_ldevid(
         serial: From :func:`verifier.issuance.profiles.certificate_serial`.
         at: Now (aware).
         lifetime: How long it lasts.
+        profile: What it may be used for.
     """
     return ldevid_certificate(
         accepted.device,
@@ -185,4 +188,5 @@ def issue_ldevid(
         serial=serial,
         at=at,
         lifetime=lifetime,
+        profile=profile,
     )

@@ -9,7 +9,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from attestation.certificates import (
     ATTESTATION_KEY_USAGE,
@@ -18,6 +18,7 @@ from attestation.certificates import (
     hardware_module_name,
 )
 from attestation.identity import DeviceId
+from verifier.issuance.certificate_profile import LDEVID, CertificateProfile, HolderForm
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 """Keys that we certify."""
@@ -110,6 +111,7 @@ def ldevid_certificate(
     serial: int,
     at: datetime,
     lifetime: timedelta,
+    profile: CertificateProfile = LDEVID,
 ) -> x509.Certificate:
     """Sign an owner's device certificate (IEEE 802.1AR-2018 8; EAP-TLS and TLS client).
 
@@ -122,20 +124,52 @@ def ldevid_certificate(
         serial: From :func:`certificate_serial`.
         at: Now (aware).
         lifetime: How long it lasts; never longer than the issuer's certificate.
+        profile: What it may be used for; of devices.
+
+    Raises:
+        ValueError: If the profile is of agents, or the certificate would last too short or long.
     """
+    require_holder(profile, HolderForm.DEVICE)
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.COMMON_NAME, device),
             x509.NameAttribute(NameOID.SERIAL_NUMBER, hardware_serial),
         ]
     )
-    end = min(at + lifetime, issuer.certificate.not_valid_after_utc)
-    builder = _builder(subject, key, issuer, serial, at, end)
-    uri = x509.UniformResourceIdentifier(spiffe_id(trust_domain, device))
-    builder = builder.add_extension(x509.SubjectAlternativeName([uri]), critical=False)
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
-    builder = builder.add_extension(usage, critical=False)
+    builder = start_held(
+        subject, spiffe_id(trust_domain, device), key, issuer, serial, at, lifetime, profile
+    )
     return builder.sign(issuer.key, issuer.digest)
+
+
+def require_holder(profile: CertificateProfile, holder: HolderForm) -> None:
+    """Check whose certificates a profile is for. Raises ValueError for others."""
+    if profile.holder is not holder:
+        raise ValueError(f"profile {profile.name} is not for certificates of {holder.value}s")
+
+
+def start_held(
+    subject: x509.Name,
+    uri: str,
+    key: PublicKey,
+    issuer: Issuer,
+    serial: int,
+    at: datetime,
+    lifetime: timedelta,
+    profile: CertificateProfile,
+) -> x509.CertificateBuilder:
+    """Start a certificate of the owner's, with a workload identity and a profile's usages.
+
+    Raises:
+        ValueError: If the issuer's certificate has ended, or it would last too short or long.
+    """
+    end = min(at + lifetime, issuer.certificate.not_valid_after_utc)
+    builder = _builder(subject, key, issuer, serial, at, end, profile)
+    if not profile.shortest <= end - at <= profile.longest:
+        raise ValueError(f"the certificate would last {end - at}, which {profile.name} forbids")
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+    builder = builder.add_extension(names, critical=False)
+    return builder.add_extension(profile.extended_key_usage, critical=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +250,13 @@ def _manufactured(
 
 
 def _builder(
-    subject: x509.Name, key: PublicKey, issuer: Issuer, serial: int, at: datetime, end: datetime
+    subject: x509.Name,
+    key: PublicKey,
+    issuer: Issuer,
+    serial: int,
+    at: datetime,
+    end: datetime,
+    profile: CertificateProfile | None = None,
 ) -> x509.CertificateBuilder:
     """Start an end-entity certificate that signs (RFC 5280, 4.2)."""
     if not MIN_SERIAL_BITS <= serial.bit_length() <= MAX_SERIAL_BITS:
@@ -226,7 +266,8 @@ def _builder(
         )
     if not issuer.certificate.not_valid_before_utc <= at < end:
         raise ValueError("the issuer's certificate is not valid at this moment")
-    start = max((at - BACKDATE).replace(microsecond=0), issuer.certificate.not_valid_before_utc)
+    early = BACKDATE if profile is None else profile.backdate
+    start = max((at - early).replace(microsecond=0), issuer.certificate.not_valid_before_utc)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -238,7 +279,7 @@ def _builder(
     )
     for extension, critical in (
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (_SIGNS, True),
+        (_SIGNS if profile is None else profile.key_usage, True),
         (_authority_key(issuer), False),
         (x509.SubjectKeyIdentifier.from_public_key(key), False),
     ):
