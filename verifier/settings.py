@@ -94,13 +94,17 @@ class TrustSettings:
         manufacturer_crls: Revocation lists of those makers, PEM or DER; read at the start, never
             fetched.
         trust_domain: SPIFFE trust domain for issued certificates.
-        certificate_days: Days that an issued LDevID certificate lasts.
+        certificate_days: Days that an issued certificate lasts, if its class does not say.
+        token_minutes: Minutes that a workload identity token lasts.
+        owner_days: Days that an owner may take to sign for an AI agent.
     """
 
     manufacturer_roots: tuple[str, ...] = ()
     manufacturer_crls: tuple[str, ...] = ()
     trust_domain: str = "attestation.internal"
     certificate_days: int = 90
+    token_minutes: int = 60
+    owner_days: int = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +116,14 @@ class PolicySettings:
         rego: A Rego file for decisions; empty takes the packaged one.
         allow_warning: Whether the packaged decision policy allows devices that are *warning*.
         enrolment: A packaged enrolment policy's name (``enrolment-default``) or a TOML file.
+        profiles: Certificate profiles: the packaged ones (``profiles-default``) or a TOML file.
         nonce_ttl_s: Seconds a challenge lives; 0 takes the appraisal policy's own value. Must be
             below the results' lifetime.
     """
 
     appraisal: str = "linux-server"
     enrolment: str = "enrolment-default"
+    profiles: str = "profiles-default"
     rego: str = ""
     allow_warning: bool = False
     nonce_ttl_s: float = 0.0
@@ -293,6 +299,8 @@ def _check_ranges(settings: Settings, origin: str) -> None:
         "limits.connections": settings.limits.connections,
         "limits.strangers_per_s": settings.limits.strangers_per_s,
         "trust.certificate_days": settings.trust.certificate_days,
+        "trust.token_minutes": settings.trust.token_minutes,
+        "trust.owner_days": settings.trust.owner_days,
         "results.history_days": settings.results.history_days,
         "mqtt.queries_per_s": settings.mqtt.queries_per_s,
     }

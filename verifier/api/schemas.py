@@ -50,10 +50,73 @@ class EnrolmentDocument(_Document):
     """What an accepted enrolment gives."""
 
     device_id: str
+    device_uri: str = Field(description="The SPIFFE id in certificate and token")
+    token: str = Field(description="Workload identity token (JWT, typ wit+jwt)")
+    token_expires_at: str = Field(description="RFC 3339")
     certificate_chain_pem: str = Field(description="LDevID certificate first, then its issuer")
     not_after: str = Field(description="RFC 3339")
     result: str = Field(description="Attestation result of the enrolment evidence (EAR as JWT)")
     ima_next: int = Field(description="The first IMA entry to send next time")
+
+
+class AgentChallengeQuestion(_Document):
+    """Which agent a challenge is for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    agent: str = Field(max_length=63)
+
+
+class AgentChallengeDocument(ChallengeDocument):
+    """A challenge for one AI agent, and one that its owner signs."""
+
+    agent_id: str = Field(description="The SPIFFE id that it will have")
+    agent_class: str
+    proofs: list[str] = Field(description="What its class wants shown")
+    scope: list[str] = Field(description="What its class allows at most")
+    owner_nonce: str = Field(description="base64url; for the owner's binding only")
+    owner_expires_in_s: float
+
+
+class AgentDocument(_Document):
+    """What an enrolled AI agent gets."""
+
+    device_id: str
+    agent: str
+    agent_id: str = Field(description="The SPIFFE id in certificate and token")
+    agent_class: str
+    certificate_chain_pem: str = Field(description="The agent's certificate first")
+    not_after: str = Field(description="RFC 3339")
+    owner: str
+    capabilities: list[str]
+    locator: str
+    validation_methods: list[str]
+    token: str = Field(description="Workload identity token (JWT, typ wit+jwt)")
+    token_expires_at: str = Field(description="RFC 3339")
+    result: str = Field(description="Attestation result that it rests on (EAR as JWT)")
+    ima_next: int | None = Field(description="The first IMA entry to send; null without evidence")
+
+
+class AgentTokenQuestion(_Document):
+    """Which key a token shall name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    key: str = Field(default="", max_length=43, description="RFC 7638 thumbprint; empty: newest")
+
+
+class AgentTokenDocument(_Document):
+    """A fresh token of an AI agent."""
+
+    agent_id: str
+    token: str = Field(description="Workload identity token (JWT, typ wit+jwt)")
+    token_expires_at: str = Field(description="RFC 3339")
+
+
+class DeviceTokenDocument(_Document):
+    """A fresh token of a device."""
+
+    device_id: str
+    token: str = Field(description="Workload identity token (JWT, typ wit+jwt)")
+    token_expires_at: str = Field(description="RFC 3339")
 
 
 class EvidenceDocument(_Document):

@@ -125,10 +125,12 @@ class KeyRing:
         signature is r || s, each in 32 bytes (RFC 7518, 3.4).
         """
         loaded = self._recent()
-        signed = loaded.header + base64url(orjson.dumps(claims))
-        r, s = decode_dss_signature(loaded.private[loaded.signing_kid].sign(signed, _ECDSA))
-        signature = r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES)
-        return (signed + b"." + base64url(signature)).decode("ascii")
+        return _signed(loaded, loaded.header, claims)
+
+    def sign_token(self, claims: Mapping[str, object], token_type: str) -> str:
+        """Return ``claims`` as a JWT of another type (``typ``), signed by the current key."""
+        loaded = self._recent()
+        return _signed(loaded, _header(loaded.signing_kid, token_type), claims)
 
     def key_set(self, at: datetime, lifetime: timedelta) -> dict[str, Any]:
         """Return the JWKS (RFC 7517) of every key that a believable result may bear.
@@ -239,8 +241,15 @@ class KeyRing:
         )
 
 
-def _header(kid: str) -> bytes:
-    return base64url(orjson.dumps({"alg": "ES256", "kid": kid, "typ": "JWT"})) + b"."
+def _signed(loaded: _Loaded, header: bytes, claims: Mapping[str, object]) -> str:
+    signed = header + base64url(orjson.dumps(claims))
+    r, s = decode_dss_signature(loaded.private[loaded.signing_kid].sign(signed, _ECDSA))
+    signature = r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES)
+    return (signed + b"." + base64url(signature)).decode("ascii")
+
+
+def _header(kid: str, token_type: str = "JWT") -> bytes:
+    return base64url(orjson.dumps({"alg": "ES256", "kid": kid, "typ": token_type})) + b"."
 
 
 def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -64,6 +64,7 @@ class DocumentKind(StrEnum):
     AIBOM = "aibom"
     PROVIDER = "provider"
     CORIM_SIGNER = "corim-signer"
+    OWNER = "owner"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +215,14 @@ class ResultSigner(Protocol):
 
     def sign_claims(self, claims: Mapping[str, object]) -> str:
         """Return ``claims`` as a signed JWT (ES256)."""
+        ...
+
+
+class TokenSigner(Protocol):
+    """Signs tokens of other types than results, with the same keys."""
+
+    def sign_token(self, claims: Mapping[str, object], token_type: str) -> str:
+        """Return ``claims`` as a signed JWT (ES256) whose header says ``typ``."""
         ...
 
 

@@ -247,6 +247,12 @@ class CredentialReader(Protocol):
         """Return certificates in order of issuance, from the first after log entry ``after``."""
         ...
 
+    def live_certificates(
+        self, device: DeviceId, agent: str, at: datetime
+    ) -> Sequence[StoredCertificate]:
+        """Return an agent's certificates that are not revoked and not ended, newest first."""
+        ...
+
     def key_holder(self, spki_sha256: bytes) -> str | None:
         """Return the SPIFFE id that a key was certified for; None if it never was."""
         ...
@@ -298,6 +304,14 @@ class CredentialReader(Protocol):
 
 class CredentialWork(Protocol):
     """Writes about credentials in one transaction; part of :class:`verifier.ports.UnitOfWork`."""
+
+    def hold_device(self, device: DeviceId, version: int) -> None:
+        """Keep a device's row as it is until the transaction ends.
+
+        Raises:
+            Conflict: If it changed since ``version`` was read: it was judged anew, or revoked.
+        """
+        ...
 
     def issue(
         self, certificate: IssuedCertificate, entry: Mapping[str, object], at: datetime

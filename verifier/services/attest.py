@@ -152,7 +152,7 @@ class Attest:
             InputError: If the message is malformed; ``log-unknown`` if the log must be sent whole.
             LogNotInMemory: If ``from_memory``, and the log's replay is not.
         """
-        evidence = self._with_log(decode_evidence(message), from_memory=from_memory)
+        evidence = self.with_log(decode_evidence(message), from_memory=from_memory)
         result = appraise(
             evidence,
             challenge=self._nonces.current(),
@@ -311,8 +311,12 @@ class Attest:
             return None
         return log.digest, log.content
 
-    def _with_log(self, evidence: Evidence, *, from_memory: bool) -> Evidence:
-        """Put in the log that only a digest was sent of, unless its replay is in memory."""
+    def with_log(self, evidence: Evidence, *, from_memory: bool = False) -> Evidence:
+        """Put in the log that only a digest was sent of, unless its replay is in memory.
+
+        Raises:
+            LogNotInMemory: If ``from_memory``, and it is not.
+        """
         log = evidence.firmware_log
         if log is None or log.content is not None:
             return evidence

@@ -20,6 +20,7 @@ from attestation.wire.enrolment_codec import EnrolmentRequest, decode_enrolment
 from verifier.appraisal.freshness import issued_at
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.errors import Conflict, NotAuthorised, ServiceError
+from verifier.issuance.certificate_profile import DEFAULT_PROFILES, Profiles
 from verifier.issuance.enrol import (
     AcceptedEnrolment,
     EnrolmentTerms,
@@ -37,10 +38,16 @@ from verifier.issuance.profiles import (
     spiffe_id,
 )
 from verifier.ports import DeviceIssuance, DeviceRecord, Entropy, Judgement, Store
-from verifier.ports.credentials import CredentialKind, IdentityClaim, IssuedCertificate
+from verifier.ports.credentials import (
+    CredentialKind,
+    IdentityClaim,
+    IssuedCertificate,
+    StoredCertificate,
+)
 from verifier.services.attest import Attest, next_entry
 from verifier.services.challenge import Nonces
 from verifier.services.issue import issued_entry, record_of
+from verifier.services.workload_tokens import WorkloadTokens
 
 NEW: Final = 0
 """Row version of a device that is not there yet."""
@@ -63,8 +70,7 @@ class Enrolled:
         device: The device's id.
         certificate: What it is issued.
         chain: The CAs above it, its issuer first, without the root where there is one above.
-        holder: The SPIFFE id in the certificate.
-        number: Of the certificate's entry in the issuance log.
+        stored: The certificate as the store has it.
         ear: The result that it rests on (EAR, JWT): of its evidence, or the one it showed.
         ima_next: The first entry of its IMA list that it need send next time.
     """
@@ -72,10 +78,19 @@ class Enrolled:
     device: DeviceId
     certificate: x509.Certificate
     chain: tuple[x509.Certificate, ...]
-    holder: str
-    number: int
+    stored: StoredCertificate
     ear: str
     ima_next: int
+
+    @property
+    def holder(self) -> str:
+        """The SPIFFE id in the certificate."""
+        return self.stored.certificate.holder
+
+    @property
+    def number(self) -> int:
+        """Of the certificate's entry in the issuance log."""
+        return self.stored.number
 
 
 class Writer(Protocol):
@@ -101,6 +116,8 @@ class Enrol:
         trust_domain: Of issued identities.
         lifetime: Of issued certificates whose class does not say.
         enrolled: Called after each enrolment (counters, outbox).
+        tokens: Makes the token beside the certificate.
+        profiles: Certificate profiles by name.
         activations: Where credential activations were begun; None where none can be.
     """
 
@@ -118,6 +135,8 @@ class Enrol:
         trust_domain: str,
         lifetime: timedelta,
         enrolled: Callable[[], None],
+        tokens: WorkloadTokens,
+        profiles: Profiles = DEFAULT_PROFILES,
         activations: Activations | None = None,
     ) -> None:
         self._store = store
@@ -131,6 +150,8 @@ class Enrol:
         self._trust_domain = trust_domain
         self._lifetime = lifetime
         self._enrolled = enrolled
+        self._tokens = tokens
+        self._profiles = profiles
         self._activations = activations
 
     def enrol(self, message: bytes, presented: bytes | None, at: datetime) -> dict[str, object]:
@@ -151,8 +172,11 @@ class Enrol:
             for one in (enrolled.certificate, *enrolled.chain)
         )
         end = enrolled.certificate.not_valid_after_utc
+        token = self._tokens.issue(enrolled.stored, at)
         return {
             "device_id": enrolled.device,
+            "device_uri": enrolled.holder,
+            **token.document(),
             "certificate_chain_pem": chain.decode(),
             "not_after": end.isoformat().replace("+00:00", "Z"),
             "result": enrolled.ear,
@@ -273,6 +297,7 @@ class Enrol:
             serial=certificate_serial(self._entropy.take(SERIAL_ENTROPY_BYTES)),
             at=at,
             lifetime=chosen.lifetime or self._lifetime,
+            profile=self._profiles[chosen.profile],
         )
         issued = record_of(
             certificate,
@@ -289,8 +314,7 @@ class Enrol:
             device=accepted.device,
             certificate=certificate,
             chain=(issuer.certificate, *issuer.chain),
-            holder=issued.holder,
-            number=number,
+            stored=StoredCertificate(certificate=issued, number=number),
             ear=ear,
             ima_next=next_entry(accepted.result, record.enrolment.progress)
             if accepted.result

@@ -13,6 +13,7 @@ from attestation.identity import DeviceId
 from verifier.ports.credentials import (
     AgentRecord,
     Alarm,
+    CredentialKind,
     LogEntry,
     PublishedList,
     RevokedSerial,
@@ -63,6 +64,21 @@ class CredentialReading:
             query = query.where(certificates.c.device_id == device)
         with self._open() as connection:
             found = connection.execute(query.order_by(certificates.c.number).limit(limit))
+            return [rows.certificate_from(row) for row in found]
+
+    def live_certificates(
+        self: _Opening, device: DeviceId, agent: str, at: datetime
+    ) -> Sequence[StoredCertificate]:
+        """Return an agent's certificates that are not revoked and not ended, newest first."""
+        query = select(certificates).where(
+            certificates.c.device_id == device,
+            certificates.c.kind == CredentialKind.AGENT.value,
+            certificates.c.agent == agent,
+            certificates.c.revoked_us.is_(None),
+            certificates.c.not_after_us > to_us(at),
+        )
+        with self._open() as connection:
+            found = connection.execute(query.order_by(certificates.c.number.desc()))
             return [rows.certificate_from(row) for row in found]
 
     def key_holder(self: _Opening, spki_sha256: bytes) -> str | None:

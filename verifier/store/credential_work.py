@@ -64,6 +64,24 @@ class CredentialWriting:
         self._connection = connection
         self._head: tuple[int, bytes] | None = None
 
+    def hold_device(self, device: DeviceId, version: int) -> None:
+        """Keep a device's row as it is until the transaction ends.
+
+        Raises:
+            Conflict: If it changed since ``version`` was read: it was judged anew, or revoked.
+        """
+        # An update that changes nothing takes the row's lock, in SQLite the store's.
+        held = self._connection.execute(
+            update(devices)
+            .where(devices.c.device_id == device, devices.c.version == version)
+            .values(version=version)
+        )
+        if held.rowcount != 1:
+            raise Conflict(
+                RefusalCode.CONFLICT,
+                f"device {device} was judged anew or revoked meanwhile; repeat the request",
+            )
+
     def issue(
         self, certificate: IssuedCertificate, entry: Mapping[str, object], at: datetime
     ) -> int:
