@@ -36,6 +36,7 @@ from tests.conformance.generate.device import NOW, private_key
 from tests.conformance.generate.logs import LOG
 from tests.conformance.run.bench import banks, policy_of
 from tests.conformance.run.enrolments import request_of
+from tests.fuzz.agent_seeds import of_agents
 from tests.fuzz.targets.ima_modsig import CONTENT, NUMBER
 from tests.simulators import corim_press, rim_press, soft_agent, soft_modsig
 from tests.simulators.soft_provider import SoftProvider
@@ -59,6 +60,7 @@ def seeds() -> Seeds:
     yield from _of_logs()
     yield from _of_documents()
     yield from _of_policies()
+    yield from of_agents(private_key("an owner"))
 
 
 def _of_cases() -> Seeds:
@@ -207,7 +209,8 @@ def _of_results(key: ec.EllipticCurvePrivateKey) -> Seeds:
 
 def _of_policies() -> Seeds:
     for path in sorted((ROOT / "verifier/policies").glob("*.toml")):
-        yield "appraisal_policy", path.read_bytes()
+        kind = "certificate_profiles" if path.name.startswith("profiles-") else "appraisal_policy"
+        yield kind, path.read_bytes()
     yield (
         "runtime_policy",
         (
