@@ -9,14 +9,19 @@ from datetime import datetime, timedelta
 from cryptography import x509
 
 from attestation.wire.ear import VerifierIdentity
+from attestation.wire.wit import StatusEntry
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.endorsement.trust_anchors import TrustAnchors
+from verifier.issuance.certificate_profile import Profiles
 from verifier.issuance.enrolment_terms import EnrolmentTerms
 from verifier.keys.ring import KeyRing
 from verifier.ports import Clock, Entropy, Store
 from verifier.ports.credentials import CertificateAuthority
 from verifier.services.activations import CredentialActivations
+from verifier.services.agent_issue import AgentIssuing
+from verifier.services.agent_tokens import AgentTokens
+from verifier.services.agents import Agents
 from verifier.services.attest import Attest, Recorder
 from verifier.services.challenge import Challenges, Nonces
 from verifier.services.decisions import Decisions
@@ -25,8 +30,9 @@ from verifier.services.enrol import Enrol, Writer
 from verifier.services.est import Est
 from verifier.services.reference_values import ReferenceShelf
 from verifier.services.suite import Services
+from verifier.services.workload_tokens import WorkloadTokens
 from verifier.settings import Settings
-from verifier.sources import DISTRIBUTION, EnrolmentRules, nonce_ttl, version
+from verifier.sources import DISTRIBUTION, EnrolmentRules, key_lifetime, nonce_ttl, version
 from verifier.telemetry import Metrics, logger
 
 Terms = Callable[[datetime], EnrolmentTerms]
@@ -46,6 +52,7 @@ class Parts:
         ring: Signs results; keeps the nonce keys.
         anchors: The manufacturers trusted.
         rules: Who may enrol.
+        profiles: What stands in certificates.
         authority: Issues certificates.
         store: The store.
         decisions: Decides.
@@ -64,6 +71,7 @@ class Parts:
     ring: KeyRing
     anchors: TrustAnchors
     rules: EnrolmentRules
+    profiles: Profiles
     authority: CertificateAuthority
     store: Store
     decisions: Decisions
@@ -108,7 +116,9 @@ def assemble(parts: Parts) -> Services:
         challenges=challenges,
         terms=terms,
     )
-    enrol = _enrolment(parts, attest, nonces, terms, replays, activations)
+    issuing = _issuing(parts)
+    enrol = _enrolment(parts, issuing, attest, nonces, terms, replays, activations)
+    agents = _agents(parts, issuing, attest, challenges, nonces, terms, replays)
     return Services(
         clock=parts.clock,
         cache=cache,
@@ -122,9 +132,11 @@ def assemble(parts: Parts) -> Services:
             policy=lambda: parts.rules.policy,
             authorities=lambda: _authorities(parts.authority),
         ),
+        agents=agents,
+        agent_tokens=AgentTokens(parts.store, issuing.tokens),
         devices=Devices(parts.store),
         decisions=parts.decisions,
-        key_set=lambda at: parts.ring.key_set(at, parts.lifetime),
+        key_set=lambda at: parts.ring.key_set(at, key_lifetime(settings, parts.policy)),
         unready=parts.unready,
     )
 
@@ -151,20 +163,46 @@ def _terms(parts: Parts, shelf: ReferenceShelf) -> Terms:
     return terms
 
 
-def _enrolment(
-    parts: Parts,
-    attest: Attest,
-    nonces: Nonces,
-    terms: Terms,
-    replays: ReplayCache,
-    activations: CredentialActivations,
-) -> Enrol:
+def _issuing(parts: Parts) -> AgentIssuing:
+    """Return what certificates and tokens are made with."""
     settings = parts.settings
 
     def enrolled() -> None:
         parts.metrics.enrolments.inc()
         parts.wake()
 
+    tokens = WorkloadTokens(
+        signer=parts.ring,
+        entropy=parts.entropy,
+        trust_domain=settings.trust.trust_domain,
+        lifetime=timedelta(minutes=settings.trust.token_minutes),
+        status=_no_status,
+    )
+    return AgentIssuing(
+        issuer=parts.authority.issuer,
+        profiles=parts.profiles,
+        tokens=tokens,
+        entropy=parts.entropy,
+        trust_domain=settings.trust.trust_domain,
+        lifetime=timedelta(days=settings.trust.certificate_days),
+        enrolled=enrolled,
+    )
+
+
+def _no_status(_number: int) -> StatusEntry | None:
+    """Say that no status list is published."""
+    return None
+
+
+def _enrolment(
+    parts: Parts,
+    issuing: AgentIssuing,
+    attest: Attest,
+    nonces: Nonces,
+    terms: Terms,
+    replays: ReplayCache,
+    activations: CredentialActivations,
+) -> Enrol:
     return Enrol(
         store=parts.store,
         writer=parts.issuer_writer,
@@ -172,10 +210,35 @@ def _enrolment(
         nonces=nonces,
         terms=terms,
         replays=replays,
-        issuer=parts.authority.issuer,
+        issuer=issuing.issuer,
         entropy=parts.entropy,
-        trust_domain=settings.trust.trust_domain,
-        lifetime=timedelta(days=settings.trust.certificate_days),
-        enrolled=enrolled,
+        trust_domain=issuing.trust_domain,
+        lifetime=issuing.lifetime,
+        enrolled=issuing.enrolled,
+        tokens=issuing.tokens,
+        profiles=issuing.profiles,
         activations=activations,
+    )
+
+
+def _agents(
+    parts: Parts,
+    issuing: AgentIssuing,
+    attest: Attest,
+    challenges: Challenges,
+    nonces: Nonces,
+    terms: Terms,
+    replays: ReplayCache,
+) -> Agents:
+    owner_ttl = timedelta(days=parts.settings.trust.owner_days)
+    return Agents(
+        store=parts.store,
+        attest=attest,
+        challenges=challenges,
+        nonces=nonces,
+        owner_nonces=Nonces(lambda: parts.ring.nonce_keys, owner_ttl),
+        owner_ttl=owner_ttl,
+        terms=terms,
+        replays=replays,
+        issuing=issuing,
     )

@@ -22,9 +22,11 @@ from verifier.appraisal.policy_table import NamedDigests
 from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.endorsement.vendor_roots import PemFile, VendorRoots
 from verifier.errors import SettingsInvalid
+from verifier.issuance.certificate_profile import Profiles, require_profiles
 from verifier.issuance.enrolment_policy import EnrolmentPolicy
 from verifier.issuance.enrolment_policy_file import load_enrolment_policy
 from verifier.issuance.initial_trust import TrustName
+from verifier.issuance.profile_file import load_profiles
 from verifier.issuance.trust_sources import (
     FileUnreadable,
     SourceUnusable,
@@ -41,6 +43,9 @@ _KNOWN: Final = "known-"
 
 _ENROLMENT: Final = "enrolment-"
 """How the packaged enrolment policies begin; they are no appraisal policies."""
+
+_PROFILES: Final = "profiles-"
+"""How the packaged certificate profiles begin."""
 
 _CERTIFICATE_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer", ".der"})
 
@@ -110,7 +115,7 @@ def packaged_policies() -> tuple[str, ...]:
         sorted(
             name.removesuffix(".toml")
             for name in files
-            if name.endswith(".toml") and not name.startswith((_KNOWN, _ENROLMENT))
+            if name.endswith(".toml") and not name.startswith((_KNOWN, _ENROLMENT, _PROFILES))
         )
     )
 
@@ -207,6 +212,38 @@ def packaged_enrolment_policies() -> tuple[str, ...]:
             if name.startswith(_ENROLMENT) and name.endswith(".toml")
         )
     )
+
+
+def load_certificate_profiles(settings: Settings, rules: EnrolmentRules) -> Profiles:
+    """Load the certificate profiles that the settings name; every class must have its own.
+
+    Raises:
+        SettingsInvalid: If they are neither packaged nor a readable, correct file, or a class of
+            the enrolment policy names one that is not there, or a lifetime that it forbids.
+    """
+    named, packaged = settings.policy.profiles, resources.files("verifier.policies")
+    try:
+        if named.startswith(_PROFILES) and (packaged / f"{named}.toml").is_file():
+            text = (packaged / f"{named}.toml").read_text()
+        else:
+            text = Path(named).read_text(encoding="utf-8")
+        profiles = load_profiles(text, named)
+        usual = timedelta(days=settings.trust.certificate_days)
+        require_profiles(rules.policy, profiles, usual)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(
+            f"policy.profiles {named!r} is neither packaged ({_PROFILES}default) nor a readable "
+            f"file: {error}"
+        ) from error
+    except AttestationError as error:
+        raise SettingsInvalid(f"policy.profiles {named}: {error.reason}") from error
+    return profiles
+
+
+def key_lifetime(settings: Settings, policy: AppraisalPolicy) -> timedelta:
+    """Return how long a retired key stays published: until what it signed last has ended."""
+    tokens = timedelta(minutes=settings.trust.token_minutes)
+    return max(result_lifetime(settings, policy), tokens)
 
 
 def load_anchors(settings: Settings, rules: EnrolmentRules | None = None) -> TrustAnchors:

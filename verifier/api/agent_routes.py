@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
@@ -24,7 +26,7 @@ from verifier.errors import NotAuthenticated
 from verifier.ports import DeviceRecord
 from verifier.services.suite import Services
 
-AGENTS_PATH = "/enrol/v1/agents"
+AGENTS_PATH: Final = "/enrol/v1/agents"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from attestation.errors import AttestationError
 from attestation.refusals import RefusalCode
 from verifier.api.access import ACCESS, Guard
+from verifier.api.agent_routes import agents_router
 from verifier.api.devices_routes import devices_router
 from verifier.api.door import Door
 from verifier.api.enrolment_routes import enrolment_router
@@ -84,6 +85,7 @@ def build_routes(
     app.state.refusals = Refusals(metrics, logger("api"))
     for router in (
         enrolment_router(services),
+        agents_router(services),
         devices_router(services, evidence),
         reader_router(services),
         public_router(services, metrics),

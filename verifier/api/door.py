@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from attestation.errors import AttestationError
 from attestation.refusals import RefusalCode
+from verifier.api.agent_routes import AGENTS_PATH
 from verifier.api.client_certificate import FINGERPRINT_KEY
 from verifier.api.est_routes import is_est_enrolment
 from verifier.api.evidence import EVIDENCE_PATH, EvidenceDoor
@@ -202,7 +203,7 @@ class Door:
 
 
 def _is_large(path: str) -> bool:
-    return path == EVIDENCE_PATH or _enrols(path)
+    return path in (EVIDENCE_PATH, AGENTS_PATH) or _enrols(path)
 
 
 def _enrols(path: str) -> bool:

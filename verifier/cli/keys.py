@@ -20,8 +20,8 @@ from verifier.services.tokens import Tokens
 from verifier.sources import (
     SystemClock,
     SystemEntropy,
+    key_lifetime,
     load_appraisal_policy,
-    result_lifetime,
 )
 
 # The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
@@ -95,7 +95,7 @@ def list_keys(*, as_json: Json = False) -> None:
 def rotate(*, as_json: Json = False) -> None:
     """Sign with the next key from now on; the running service follows by itself."""
     settings = context.settings()
-    lifetime = result_lifetime(settings, load_appraisal_policy(settings))
+    lifetime = key_lifetime(settings, load_appraisal_policy(settings))
     ring = KeyRing(Path(settings.keys.directory))
     entries = ring.rotate(SystemClock().now(), lifetime, SystemEntropy().take(NONCE_KEY_BYTES))
     _tell_keys(entries, as_json=as_json)

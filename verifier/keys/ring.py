@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from attestation.base64url import base64url
+from attestation.wire.ear import TOKEN_TYPE as RESULT_TYPE
 from verifier.errors import SettingsInvalid
 from verifier.keys.files import read_file, write_secret
 from verifier.keys.jwk import public_jwk, thumbprint
@@ -237,7 +238,7 @@ class KeyRing:
             },
             nonce_keys=nonce_keys,
             signing_kid=signing,
-            header=_header(signing),
+            header=_header(signing, RESULT_TYPE),
         )
 
 
@@ -248,7 +249,7 @@ def _signed(loaded: _Loaded, header: bytes, claims: Mapping[str, object]) -> str
     return (signed + b"." + base64url(signature)).decode("ascii")
 
 
-def _header(kid: str, token_type: str = "JWT") -> bytes:
+def _header(kid: str, token_type: str) -> bytes:
     return base64url(orjson.dumps({"alg": "ES256", "kid": kid, "typ": token_type})) + b"."
 
 

@@ -82,16 +82,6 @@ class Enrolled:
     ear: str
     ima_next: int
 
-    @property
-    def holder(self) -> str:
-        """The SPIFFE id in the certificate."""
-        return self.stored.certificate.holder
-
-    @property
-    def number(self) -> int:
-        """Of the certificate's entry in the issuance log."""
-        return self.stored.number
-
 
 class Writer(Protocol):
     """Commits issuances; see ``verifier.store.group_writer``."""
@@ -175,7 +165,7 @@ class Enrol:
         token = self._tokens.issue(enrolled.stored, at)
         return {
             "device_id": enrolled.device,
-            "device_uri": enrolled.holder,
+            "device_uri": enrolled.stored.certificate.holder,
             **token.document(),
             "certificate_chain_pem": chain.decode(),
             "not_after": end.isoformat().replace("+00:00", "Z"),

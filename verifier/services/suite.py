@@ -8,6 +8,8 @@ from datetime import datetime
 
 from verifier.ports import Clock
 from verifier.services.activations import CredentialActivations
+from verifier.services.agent_tokens import AgentTokens
+from verifier.services.agents import Agents
 from verifier.services.attest import Attest
 from verifier.services.challenge import Challenges
 from verifier.services.decisions import Decisions
@@ -28,6 +30,8 @@ class Services:
         enrol: Enrolment.
         activations: Challenges by endorsement key.
         est: Enrolment and what belongs to it, as EST asks for it.
+        agents: AI agents' enrolment.
+        agent_tokens: Fresh tokens of agents and devices.
         devices: Results and history.
         decisions: Decisions.
         key_set: Returns the JWKS at a moment.
@@ -41,6 +45,8 @@ class Services:
     enrol: Enrol
     activations: CredentialActivations
     est: Est
+    agents: Agents
+    agent_tokens: AgentTokens
     devices: Devices
     decisions: Decisions
     key_set: Callable[[datetime], dict[str, object]]
