@@ -295,6 +295,11 @@ class SoftTpm:
         name = self.lies.certified_name or key.name
         return self._attest(CERTIFY_TYPE, qualifying, _sized(name) + _sized(key.qualified_name))
 
+    def certify_other(self, key: SoftKey, qualifying: bytes) -> Quote:
+        """TPM2_Certify of a key that has no role: an AI agent's."""
+        name = self.lies.certified_name or key.name
+        return self._attest(CERTIFY_TYPE, qualifying, _sized(name) + _sized(key.qualified_name))
+
     def public_area(self, role: KeyRole) -> bytes:
         return self._key(role).public_area
 

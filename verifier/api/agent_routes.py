@@ -65,6 +65,11 @@ def agents_router(services: Services) -> APIRouter:
 
         return JSONResponse(await run_in_threadpool(enrolled), status_code=201)
 
+    _add_tokens(router, services)
+    return router
+
+
+def _add_tokens(router: APIRouter, services: Services) -> None:
     @router.post(
         f"{AGENTS_PATH}/{{name}}/tokens",
         response_model=AgentTokenDocument,
@@ -89,8 +94,6 @@ def agents_router(services: Services) -> APIRouter:
         device, presented = _device(services, request)
         at = services.clock.now()
         return JSONResponse(services.agent_tokens.for_device(device, presented, at))
-
-    return router
 
 
 def _device(services: Services, request: Request) -> tuple[DeviceRecord, bytes]:

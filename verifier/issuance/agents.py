@@ -153,13 +153,8 @@ def judge_agent(
         InputError: If something in the request is malformed.
     """
     chosen, device = terms.chosen, terms.device.device
-    if request.agent_class not in ("", chosen.name):
-        raise IdentityMismatch(
-            RefusalCode.ENROLMENT_CLASS_UNKNOWN,
-            f"agent {request.agent} is of class {chosen.name}, not of the one it asks for",
-            structure=_STRUCTURE,
-        )
     shown = _shown(request, terms.state.newest, at)
+    _require_class(request, chosen)
     chosen.require_shown(shown)
     challenge.open(request.nonce, agent_subject(device, request.agent), at)
     public = _key(request, terms.device)
@@ -191,6 +186,15 @@ def judge_agent(
         result=result,
         evidence=evidence,
     )
+
+
+def _require_class(request: AgentRequest, chosen: AgentClass) -> None:
+    if request.agent_class not in ("", chosen.name):
+        raise IdentityMismatch(
+            RefusalCode.ENROLMENT_CLASS_UNKNOWN,
+            f"agent {request.agent} is of class {chosen.name}, not of the one it asks for",
+            structure=_STRUCTURE,
+        )
 
 
 def _shown(

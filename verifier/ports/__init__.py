@@ -218,14 +218,6 @@ class ResultSigner(Protocol):
         ...
 
 
-class TokenSigner(Protocol):
-    """Signs tokens of other types than results, with the same keys."""
-
-    def sign_token(self, claims: Mapping[str, object], token_type: str) -> str:
-        """Return ``claims`` as a signed JWT (ES256) whose header says ``typ``."""
-        ...
-
-
 class DeviceReader(Protocol):
     """What may be asked about devices. Raises Unavailable when the store cannot answer."""
 

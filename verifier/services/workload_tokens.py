@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 
@@ -15,11 +15,19 @@ from attestation.refusals import RefusalCode
 from attestation.wire.jwk import PublicKey
 from attestation.wire.wit import TOKEN_TYPE, StatusEntry, WorkloadIdentity, wit_claims
 from verifier.errors import NotAuthorised
-from verifier.ports import Entropy, TokenSigner
+from verifier.ports import Entropy
 from verifier.ports.credentials import StoredCertificate
 
 TOKEN_ID_BYTES: Final = 16
 """Random bytes of ``jti``; it names a token and stops no replay (WIT-SVID)."""
+
+
+class TokenSigner(Protocol):
+    """Signs tokens of other types than results, with the same keys."""
+
+    def sign_token(self, claims: Mapping[str, object], token_type: str) -> str:
+        """Return ``claims`` as a signed JWT (ES256) whose header says ``typ``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
