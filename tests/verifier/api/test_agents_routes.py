@@ -1,0 +1,543 @@
+"""AI agents over HTTPS: identities of their own below their device's, and who does not get one."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from attestation.agent_certificate import AgentClaims, read_agent_claims
+from attestation.identity import DeviceId, agent_name
+from attestation.refusals import RefusalCode as Code
+from attestation.wire.agent_codec import AgentRequest, encode_agent
+from attestation.wire.media_types import AGENT
+from attestation.wire.wit import verify_wit
+from device_agent.ports import KeyRole
+from tests.simulators.soft_ai_agent import SoftAgentKey, SoftOwner
+from tests.simulators.soft_jose import holds, taken_apart, unb64
+from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.verifier_site import Answer, SiteDevice, VerifierSite, decode_nonce
+from verifier.issuance.owners import pack_owner
+from verifier.ports import DocumentKind, Store
+from verifier.services.reference_documents import ReferenceDocuments
+
+POLICY = """
+id = "agents-test"
+[[device]]
+class = "default"
+initial_trust = "idevid"
+proofs = ["pop", "residency", "evidence"]
+accept = "warning"
+[[agent]]
+class = "short"
+match = { name = "short-*" }
+proofs = ["pop", "evidence"]
+scope = ["mail.send"]
+decommission_days = 1
+[[agent]]
+class = "assistant"
+match = { device_classes = ["default"], name = "[a-r]*" }
+proofs = ["pop", "residency", "evidence", "owner-binding"]
+scope = ["calendar.read", "mail.read", "mail.send"]
+overlap_hours = 1
+"""
+_SERIALS = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerifierSite]:
+    folder = tmp_path_factory.mktemp("agents")
+    (folder / "enrolment.toml").write_text(POLICY)
+    with VerifierSite(
+        folder,
+        SoftManufacturer(),
+        extra=f'enrolment = "{folder}/enrolment.toml"\n'
+        "[limits]\nrequests_per_s = 1000.0\nburst = 100000\n",
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def owner(site: VerifierSite) -> SoftOwner:
+    """An owner whose key the verifier holds."""
+    made = SoftOwner()
+    documents = ReferenceDocuments(site.running.store)
+    documents.put(DocumentKind.OWNER, made.name, pack_owner(made.pem, None), datetime.now(UTC))
+    return made
+
+
+@pytest.fixture
+def new_device(site: VerifierSite) -> Callable[[], SiteDevice]:
+    def make() -> SiteDevice:
+        device = site.device(f"AGT-{next(_SERIALS):04}")
+        answer = device.enrol()
+        assert answer.status == 201, answer.body
+        return device
+
+    return make
+
+
+@pytest.fixture
+def device(new_device: Callable[[], SiteDevice]) -> SiteDevice:
+    return new_device()
+
+
+def store(device: SiteDevice) -> Store:
+    return device.site.running.store
+
+
+def challenge(device: SiteDevice, agent: str = "planner") -> Answer:
+    body = json.dumps({"agent": agent})
+    return device.client.post("/enrol/v1/agents/challenges", body, "application/json")
+
+
+def request_of(
+    device: SiteDevice, agent: SoftAgentKey, owner: SoftOwner | None, **changes: object
+) -> AgentRequest:
+    asked = challenge(device, agent.name)
+    assert asked.status == 200, asked.body
+    binding = owner.bind(agent, unb64(asked.json["owner_nonce"])) if owner is not None else ""
+    honest = agent.request(device.tpm, decode_nonce(asked.json))
+    defaults: dict[str, object] = {
+        "evidence": device.evidence(asked.json),
+        "owner_binding": binding,
+        "capabilities": ("mail.send",),
+    }
+    return replace(honest, **(defaults | changes))  # type: ignore[arg-type]
+
+
+def send(device: SiteDevice, request: AgentRequest) -> Answer:
+    return device.client.post("/enrol/v1/agents", encode_agent(request), AGENT)
+
+
+def enrol(
+    device: SiteDevice, agent: SoftAgentKey, owner: SoftOwner | None, **changes: object
+) -> Answer:
+    return send(device, request_of(device, agent, owner, **changes))
+
+
+def enrolled(
+    device: SiteDevice, agent: SoftAgentKey, owner: SoftOwner | None, **changes: object
+) -> dict[str, Any]:
+    answer = enrol(device, agent, owner, **changes)
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+def named(name: str) -> SoftAgentKey:
+    return SoftAgentKey(name=agent_name(name))
+
+
+def certificate_in(document: dict[str, Any]) -> x509.Certificate:
+    return x509.load_pem_x509_certificates(document["certificate_chain_pem"].encode())[0]
+
+
+def refused(answer: Answer, code: Code, status: int = 403) -> None:
+    assert (answer.status, answer.json["code"]) == (status, code), answer.body
+
+
+# --- what an agent gets -------------------------------------------------------------------------
+
+
+def test_challenge_says_what_the_class_wants(device: SiteDevice) -> None:
+    told = challenge(device).json
+
+    assert told["agent_id"] == f"spiffe://fleet.example/device/{device.device_id}/agent/planner"
+    assert told["agent_class"] == "assistant"
+    assert told["proofs"] == ["evidence", "owner-binding", "pop", "residency"]
+    assert told["scope"] == ["calendar.read", "mail.read", "mail.send"]
+    assert told["owner_expires_in_s"] == 7 * 86400
+    assert told["nonce"] != told["owner_nonce"]
+
+
+def test_two_agents_of_one_device_have_identities_of_their_own(
+    device: SiteDevice, owner: SoftOwner
+) -> None:
+    """R3: their own subjects, keys and certificates; none is the device's."""
+    agents = [named("planner"), named("mailer")]
+    documents = [enrolled(device, agent, owner) for agent in agents]
+    own = x509.load_pem_x509_certificates(device.chain_pem)[0]
+    certificates = [own, *(certificate_in(document) for document in documents)]
+
+    assert len({one.subject.rfc4514_string() for one in certificates}) == 3
+    assert len({spki(one) for one in certificates}) == 3
+    assert len({uri_of(one) for one in certificates}) == 3
+    for agent, document, one in zip(agents, documents, certificates[1:], strict=True):
+        assert one.public_key() == agent.private.public_key()
+        assert uri_of(one) == document["agent_id"]
+        assert uri_of(one).startswith(uri_of(own) + "/agent/")
+
+
+def spki(certificate: x509.Certificate) -> bytes:
+    from attestation.certificates import spki_der  # noqa: PLC0415 - one use
+
+    return spki_der(certificate)
+
+
+def uri_of(certificate: x509.Certificate) -> str:
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return uri
+
+
+def test_certificate_says_what_was_proven_and_nothing_of_the_csr(
+    device: SiteDevice, owner: SoftOwner
+) -> None:
+    document = enrolled(
+        device,
+        named("planner"),
+        owner,
+        capabilities=("calendar.read", "mail.send"),
+        locator="https://agents.example/planner",
+        validation_methods=("wpt",),
+    )
+    certificate = certificate_in(document)
+
+    assert read_agent_claims(certificate) == AgentClaims(
+        owner=owner.name,
+        capabilities=("calendar.read", "mail.send"),
+        locator="https://agents.example/planner",
+        validation_methods=("wpt",),
+    )
+    assert not certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert document["owner"] == owner.name
+    assert document["capabilities"] == ["calendar.read", "mail.send"]
+
+
+def test_openssl_verifies_the_chain_and_shows_the_identity(
+    device: SiteDevice, owner: SoftOwner, tmp_path: Path
+) -> None:
+    document = enrolled(device, named("planner"), owner)
+    path = tmp_path / "agent.pem"
+    path.write_text(document["certificate_chain_pem"])
+    roots = tmp_path / "roots.pem"
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415 - one use
+
+    roots.write_bytes(
+        b"".join(one.public_bytes(Encoding.PEM) for one in device.site.running.authority.roots())
+    )
+
+    told = subprocess.run(
+        ["openssl", "verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", str(roots),
+         "-untrusted", str(path), str(path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", str(path), "-noout", "-text"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+    assert told.returncode == 0, told.stderr
+    assert f"URI:{document['agent_id']}" in shown
+    assert "TLS Web Client Authentication" in shown
+    assert f"OU = {device.device_id}, name = planner" in shown
+
+
+def test_token_is_a_wit_over_the_key_of_the_certificate(
+    device: SiteDevice, owner: SoftOwner
+) -> None:
+    """R7, R35, R36; checked here by hand from draft-ietf-wimse-workload-creds, 3.1."""
+    agent = named("planner")
+    document = enrolled(device, agent, owner, locator="https://agents.example/planner")
+    jwks = device.site.client().get("/.well-known/jwks.json").json
+    header, claims, _ = taken_apart(document["token"])
+    (key,) = [one for one in jwks["keys"] if one["kid"] == header["kid"]]
+
+    assert (header["typ"], header["alg"]) == ("wit+jwt", "ES256")
+    signer = ec.EllipticCurvePublicNumbers(
+        int.from_bytes(unb64(key["x"])), int.from_bytes(unb64(key["y"])), ec.SECP256R1()
+    ).public_key()
+    assert holds(document["token"], signer)
+    assert claims["sub"] == document["agent_id"] == uri_of(certificate_in(document))
+    assert claims["iss"] == "spiffe://fleet.example"
+    assert "aud" not in claims
+    numbers = agent.private.public_key().public_numbers()
+    cnf = claims["cnf"]
+    assert isinstance(cnf, dict)
+    assert cnf["jwk"]["alg"] == "ES256"
+    assert (int.from_bytes(unb64(cnf["jwk"]["x"])), int.from_bytes(unb64(cnf["jwk"]["y"]))) == (
+        numbers.x,
+        numbers.y,
+    )
+    assert len(unb64(str(claims["jti"]))) == 16
+    assert claims["exp"] - claims["iat"] == 3600  # type: ignore[operator]
+    found = verify_wit(document["token"], jwks, trust_domain="fleet.example", at=datetime.now(UTC))
+    assert found.owner == owner.name
+    assert found.capabilities == ("mail.send",)
+    assert found.locator == "https://agents.example/planner"
+
+
+def test_one_enrolment_of_a_device_gives_certificate_and_token(site: VerifierSite) -> None:
+    """R7: same SPIFFE id, same public key."""
+    device = site.device("AGT-7777")
+    document = device.enrol().json
+    jwks = site.client().get("/.well-known/jwks.json").json
+    certificate = certificate_in(document)
+
+    found = verify_wit(document["token"], jwks, trust_domain="fleet.example", at=datetime.now(UTC))
+
+    assert found.subject == uri_of(certificate) == document["device_uri"]
+    assert found.key == certificate.public_key()
+    assert found.capabilities == ()
+
+
+def test_token_is_no_result_and_result_no_token(device: SiteDevice, owner: SoftOwner) -> None:
+    """One key signs both: their ``typ`` and claims keep them apart."""
+    from attestation.errors import AttestationError  # noqa: PLC0415 - one use
+    from attestation.wire.ear import verify_ear_jwt  # noqa: PLC0415 - one use
+
+    document = enrolled(device, named("planner"), owner)
+    jwks = device.site.client().get("/.well-known/jwks.json").json
+    at = datetime.now(UTC)
+
+    verify_ear_jwt(document["result"], jwks, at=at)
+    with pytest.raises(AttestationError):
+        verify_ear_jwt(document["token"], jwks, at=at)
+    with pytest.raises(AttestationError):
+        verify_wit(document["result"], jwks, trust_domain="fleet.example", at=at)
+
+
+def test_log_links_certificate_result_evidence_and_owner(
+    device: SiteDevice, owner: SoftOwner
+) -> None:
+    """R31."""
+    request = request_of(device, named("planner"), owner)
+    answer = send(device, request)
+    assert answer.status == 201, answer.body
+    certificate = certificate_in(answer.json)
+    stored = store(device).certificate_by_serial(certificate.serial_number)
+    assert stored is not None
+    (entry,) = store(device).log_entries(after=stored.number - 1, limit=1)
+    told = json.loads(entry.entry)
+
+    def digest(content: bytes) -> str:
+        return hashlib.sha256(content).hexdigest()
+
+    assert told["holder"] == answer.json["agent_id"]
+    assert told["ear"] == digest(answer.json["result"].encode())
+    assert told["evidence"] == digest(request.evidence)
+    assert told["owner"] == digest(request.owner_binding.encode())
+    assert told["proofs"] == ["evidence", "owner-binding", "pop", "residency", "result"]
+    newest = store(device).newest_result(DeviceId(device.device_id))
+    assert newest is not None
+    assert newest.ear == answer.json["result"]
+
+
+# --- renewal ------------------------------------------------------------------------------------
+
+
+def test_renewal_with_a_new_key_leaves_the_old_one_for_the_overlap(
+    device: SiteDevice, owner: SoftOwner
+) -> None:
+    old, new = named("planner"), named("planner")
+    first = enrolled(device, old, owner)
+    second = enrolled(device, new, owner)
+
+    assert second["agent_id"] == first["agent_id"]
+    stored = store(device).certificate_by_serial(certificate_in(first).serial_number)
+    assert stored is not None
+    assert stored.revoked_at is None
+    assert stored.ends_at is not None
+    assert timedelta(minutes=59) < stored.ends_at - datetime.now(UTC) <= timedelta(hours=1)
+    for key, agent in (("", new), (new.thumbprint, new), (old.thumbprint, old)):
+        token = tokens(device, "planner", key).json["token"]
+        _, claims, _ = taken_apart(token)
+        x = claims["cnf"]["jwk"]["x"]  # type: ignore[index]
+        assert int.from_bytes(unb64(x)) == agent.private.public_key().public_numbers().x
+
+
+def test_renewal_with_the_same_key_and_binding(device: SiteDevice, owner: SoftOwner) -> None:
+    agent = named("planner")
+    request = request_of(device, agent, owner)
+    assert send(device, request).status == 201
+
+    again = enrolled(device, agent, None, owner_binding=request.owner_binding)
+
+    assert again["owner"] == owner.name
+
+
+def test_request_is_answered_once(device: SiteDevice) -> None:
+    asked = challenge(device, "short-a").json
+    agent = named("short-a")
+    request = agent.request(device.tpm, decode_nonce(asked), evidence=device.evidence(asked))
+    assert send(device, request).status == 201
+    answer = send(device, request)
+    assert answer.status == 403, answer.body
+
+
+def test_agent_lasts_no_longer_than_its_class_says(device: SiteDevice) -> None:
+    document = enrolled(device, named("short-b"), None)
+    record = store(device).agent(DeviceId(device.device_id), "short-b")
+
+    assert record is not None
+    assert record.decommission_at is not None
+    assert record.decommission_at - record.enrolled_at == timedelta(days=1)
+    assert certificate_in(document).not_valid_after_utc <= record.decommission_at
+    again = enrolled(device, named("short-b"), None)
+    assert certificate_in(again).not_valid_after_utc <= record.decommission_at
+
+
+# --- who does not get one -----------------------------------------------------------------------
+
+
+def test_key_of_another_agent_is_refused_and_alarmed(device: SiteDevice, owner: SoftOwner) -> None:
+    agent = named("planner")
+    enrolled(device, agent, owner)
+    thief = SoftAgentKey(name=agent_name("mailer"), key=agent.key)
+
+    refused(enrol(device, thief, owner), Code.KEY_ALREADY_CERTIFIED, 409)
+
+    alarm = store(device).alarms()[0]
+    assert alarm.code == Code.KEY_ALREADY_CERTIFIED
+    assert alarm.subject.endswith(f"{device.device_id}/agent/mailer")
+    assert store(device).agent(DeviceId(device.device_id), "mailer") is None
+
+
+def test_key_of_the_device_is_refused_and_alarmed(device: SiteDevice, owner: SoftOwner) -> None:
+    agent = SoftAgentKey(name=agent_name("mailer"), key=device.tpm.keys[KeyRole.LDEVID])
+    refused(enrol(device, agent, owner), Code.KEY_ALREADY_CERTIFIED, 409)
+
+
+def test_key_of_an_agent_of_another_device_is_refused(
+    new_device: Callable[[], SiteDevice], owner: SoftOwner
+) -> None:
+    one, other, agent = new_device(), new_device(), named("planner")
+    enrolled(one, agent, owner)
+    refused(enrol(other, agent, owner), Code.KEY_ALREADY_CERTIFIED, 409)
+
+
+def test_scope_beyond_the_owners_is_refused(device: SiteDevice, owner: SoftOwner) -> None:
+    answer = enrol(device, named("planner"), owner, capabilities=("mail.read", "mail.send"))
+    refused(answer, Code.SCOPE_EXCEEDED)
+    assert "mail.read" in answer.json["detail"]
+
+
+def test_missing_proofs_are_all_named(device: SiteDevice) -> None:
+    answer = enrol(device, named("planner"), None, certify=None, evidence=b"")
+    refused(answer, Code.PROOFS_MISSING)
+    for proof in ("residency", "evidence", "owner-binding"):
+        assert proof in answer.json["detail"]
+
+
+def test_agent_that_no_class_is_for_is_refused(device: SiteDevice) -> None:
+    refused(challenge(device, "zebra"), Code.ENROLMENT_CLASS_UNKNOWN)
+
+
+def test_contraindicated_device_gets_nothing(device: SiteDevice, owner: SoftOwner) -> None:
+    device.tamper()
+    answer = enrol(device, named("planner"), owner)
+    refused(answer, Code.EVIDENCE_NOT_ACCEPTABLE)
+
+
+def test_device_that_fell_meanwhile_gets_nothing(device: SiteDevice, owner: SoftOwner) -> None:
+    """What was judged must still stand when it is written."""
+    from verifier.errors import Conflict  # noqa: PLC0415 - one use
+
+    record = store(device).device(DeviceId(device.device_id))
+    assert record is not None
+    device.attest()
+    with pytest.raises(Conflict), store(device).work() as work:
+        work.hold_device(record.device, record.version)
+    newest = store(device).device(record.device)
+    assert newest is not None
+    with store(device).work() as work:
+        work.hold_device(newest.device, newest.version)
+
+
+def test_revoked_agent_gets_nothing_and_stays_revoked(device: SiteDevice, owner: SoftOwner) -> None:
+    agent = named("planner")
+    enrolled(device, agent, owner)
+    request = request_of(device, agent, owner)
+    with store(device).work() as work:
+        assert work.revoke_agent(
+            DeviceId(device.device_id), "planner", 9, "lost its mind", datetime.now(UTC)
+        )
+
+    refused(send(device, request), Code.AGENT_REVOKED)
+    refused(challenge(device), Code.AGENT_REVOKED)
+    refused(tokens(device, "planner"), Code.AGENT_REVOKED)
+
+
+def test_revoked_device_gets_nothing(device: SiteDevice, owner: SoftOwner) -> None:
+    request = request_of(device, named("planner"), owner)
+    with store(device).work() as work:
+        work.revoke(DeviceId(device.device_id), "stolen", datetime.now(UTC))
+
+    refused(send(device, request), Code.DEVICE_REVOKED)
+    refused(device.client.post("/enrol/v1/tokens"), Code.DEVICE_REVOKED)
+
+
+def test_challenge_of_one_device_is_of_no_use_to_another(
+    new_device: Callable[[], SiteDevice], owner: SoftOwner
+) -> None:
+    one, other = new_device(), new_device()
+    refused(send(other, request_of(one, named("planner"), owner)), Code.NONCE_FORGED)
+
+
+def test_only_a_device_may_ask(site: VerifierSite, device: SiteDevice, owner: SoftOwner) -> None:
+    """Neither a stranger, nor a maker's certificate, nor an agent with its own."""
+    agent = named("planner")
+    document = enrolled(device, agent, owner)
+    as_agent = site.client(document["certificate_chain_pem"].encode(), agent.private)
+    for path in ("/enrol/v1/tokens", "/enrol/v1/agents/planner/tokens"):
+        assert site.client().post(path).status == 401
+        assert device.idevid_client().post(path).status == 401
+        refused(as_agent.post(path), Code.CLIENT_CERTIFICATE_WRONG, 401)
+
+
+def test_wrong_media_type_and_wrong_json_are_refused(device: SiteDevice) -> None:
+    assert device.client.post("/enrol/v1/agents", b"x", "application/json").status == 415
+    for body in (b"", b"{}", b"[]", b'{"agent": 5}', b'{"agent": "a", "x": 1}'):
+        answer = device.client.post("/enrol/v1/agents/challenges", body, "application/json")
+        assert answer.status == 400, body
+    refused(challenge(device, "UPPER"), Code.AGENT_NAME_INVALID, 400)
+
+
+# --- tokens -------------------------------------------------------------------------------------
+
+
+def tokens(device: SiteDevice, name: str, key: str = "") -> Answer:
+    path = f"/enrol/v1/agents/{name}/tokens"
+    if not key:
+        return device.client.post(path)
+    return device.client.post(path, json.dumps({"key": key}), "application/json")
+
+
+def test_agents_that_are_not_there_have_no_tokens(device: SiteDevice, owner: SoftOwner) -> None:
+    refused(tokens(device, "nobody"), Code.AGENT_UNKNOWN, 404)
+    enrolled(device, named("planner"), owner)
+    refused(tokens(device, "planner", "A" * 43), Code.AGENT_UNKNOWN, 404)
+
+
+def test_token_falls_with_its_certificate(device: SiteDevice, owner: SoftOwner) -> None:
+    document = enrolled(device, named("planner"), owner)
+    assert tokens(device, "planner").status == 200
+    sha256 = store(device).certificate_by_serial(certificate_in(document).serial_number)
+    assert sha256 is not None
+    with store(device).work() as work:
+        work.revoke_certificate(sha256.certificate.sha256, 1, "key lost", datetime.now(UTC))
+
+    refused(tokens(device, "planner"), Code.CERTIFICATE_REVOKED)
+
+
+def test_device_asks_for_a_token_of_its_own(device: SiteDevice) -> None:
+    answer = device.client.post("/enrol/v1/tokens")
+    jwks = device.site.client().get("/.well-known/jwks.json").json
+
+    assert answer.status == 200, answer.body
+    found = verify_wit(
+        answer.json["token"], jwks, trust_domain="fleet.example", at=datetime.now(UTC)
+    )
+    assert found.subject == f"spiffe://fleet.example/device/{device.device_id}"
+    assert found.key == x509.load_pem_x509_certificates(device.chain_pem)[0].public_key()
