@@ -40,7 +40,7 @@ _MAGIC: Final = b"verifier key backup 1\n"
 _SALT_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
 _KEY_BYTES: Final = 32
-_SCRYPT_N: Final = 2**17
+_SCRYPT_N: Final = 2**15
 _PUBLIC: Final = (".cert.pem", ".root.pem", "device-authorities.pem")
 _MAX_DEPTH: Final = 2
 

@@ -56,6 +56,7 @@ class Token:
         self._label = label
         self._pin = pin
         self._session: Session | None = None
+        self._handles: dict[tuple[str, bytes], Any] = {}
         self._refused = ""
         self._lock = threading.RLock()
 
@@ -125,9 +126,9 @@ class Token:
         def sign(session: Session) -> bytes:
             from pkcs11 import Mechanism
 
-            found: bytes = _private(session, label, identifier).sign(
-                digest, mechanism=Mechanism.ECDSA
-            )
+            if (label, identifier) not in self._handles:
+                self._handles[label, identifier] = _private(session, label, identifier)
+            found: bytes = self._handles[label, identifier].sign(digest, mechanism=Mechanism.ECDSA)
             return found
 
         return self._in_session(sign)
@@ -195,6 +196,7 @@ class Token:
         from pkcs11.exceptions import PKCS11Error
 
         session, self._session = self._session, None
+        self._handles.clear()
         if session is not None:
             try:
                 session.close()

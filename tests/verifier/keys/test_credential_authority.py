@@ -243,7 +243,7 @@ def test_certificate_that_is_no_cas_is_not_imported(keys: Keys) -> None:
     end_entity = ldevid_certificate(
         device_id("edge-1"),
         "SN-1",
-        requested.request.public_key(),  # type: ignore[arg-type]
+        requested.request.public_key(),
         root,
         trust_domain="fleet.example",
         serial=SERIAL,
