@@ -165,6 +165,7 @@ class RefusalCode(StrEnum):
     # --- IMA: what the running system measured -----------------------------------------------
     IMA_OFFSET_UNKNOWN = "ima-offset-unknown"
     IMA_LIST_MISSING = "ima-list-missing"
+    IMA_LIST_TOO_LONG = "ima-list-too-long"
     IMA_REPLAY_MISMATCH = "ima-replay-mismatch"
     IMA_TEMPLATE_MISMATCH = "ima-template-mismatch"
     IMA_VIOLATION = "ima-violation"

@@ -17,6 +17,7 @@ from attestation.errors import AttestationError
 from attestation.logs.ima.aggregate import BOOT_AGGREGATE
 from attestation.logs.ima.framing import ImaEntry, walk
 from attestation.logs.ima.template import read_template, show
+from attestation.refusals import RefusalCode
 from device_agent.agents import AgentRecord
 from device_agent.checks import (
     Check,
@@ -153,7 +154,9 @@ def _ima_list(patient: Patient) -> Check:
         entries = tuple(walk(part.content)) if part is not None else ()
         why, mend = _doubt(entries)
     except DeviceAgentError as error:
-        return failure(name, error, "see docs/install.md on the right to read it")
+        long = error.code == RefusalCode.IMA_LIST_TOO_LONG
+        mend = "boot the machine again, then measure less (docs/runtime-policy.md)"
+        return failure(name, error, mend if long else "see docs/install.md on the right to read it")
     except AttestationError as error:
         reason = f"cannot be read: {error.describe()}; the verifier would refuse it"
         mend = "use a template that is known (docs/runtime-policy.md), or empty evidence.ima_list"

@@ -66,7 +66,7 @@ class ImaListFile:
         Raises:
             SourceUnreadable: If it exists but cannot be read or is no such list
                 (``source-unreadable``), or holds more new bytes than one evidence may
-                (``too-large``).
+                (``ima-list-too-long``).
         """
         if self._path is None:
             return None
@@ -113,9 +113,10 @@ class ImaListFile:
             raise self._unreadable("is not a binary IMA measurement list")
         if size > self._limit_bytes:
             raise SourceUnreadable(
-                RefusalCode.TOO_LARGE,
+                RefusalCode.IMA_LIST_TOO_LONG,
                 f"{self._path} holds {size} bytes that the verifier does not have, at most "
-                f"{self._limit_bytes} can be sent; measure less, or boot again",
+                f"{self._limit_bytes} can be sent and proven at once; boot again, and measure less "
+                "by a narrower IMA policy (docs/runtime-policy.md)",
             )
         self._mark = _Mark(
             entry=entry,

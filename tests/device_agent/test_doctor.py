@@ -332,6 +332,18 @@ def test_list_with_entries_is_counted(tmp_path: Path) -> None:
     assert (check.grade, check.reason, check.mend) == (Grade.OK, "3 entries", "")
 
 
+def test_list_that_is_too_long_is_no_matter_of_rights(tmp_path: Path) -> None:
+    sick = with_list(tmp_path, aggregate(), entry(ng(b"/bin/sh", b"sh")))
+    short = ImaListFile(tmp_path / "binary_runtime_measurements", limit_bytes=100)
+
+    check = found(replace(sick, sources=replace(sick.sources, ima_list=short)), "ima list")
+
+    assert check.grade is Grade.FAIL
+    assert check.reason.startswith("ima-list-too-long: ")
+    assert "boot the machine again" in check.mend
+    assert "right to read" not in check.mend
+
+
 def test_list_that_is_not_there_or_empty_says_how_to_get_one(tmp_path: Path) -> None:
     missing, empty = (
         found(with_list(tmp_path), "ima list"),
