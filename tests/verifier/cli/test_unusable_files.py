@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from tests.simulators.command_line import runner
+from verifier.cli.main import app
 from verifier.errors import SettingsInvalid
 from verifier.main import load_engine
 from verifier.settings import load_settings
@@ -132,3 +136,23 @@ def test_a_file_that_may_not_be_read_is_one_line(
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "mine" in err
     assert "Permission denied" in err
+
+
+def file_parameters(command: Any, *above: str) -> Iterator[tuple[str, bool]]:
+    """Yield each parameter of every command that is a path, and whether typer would open it."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from file_parameters(below, *above, name)
+    for one in command.params:
+        described = one.type_descriptor
+        if "Path" in str(described.annotation):
+            told = described.parameter_info
+            opened = told.readable or told.writable or told.exists
+            yield " ".join((*above, one.name)), opened
+
+
+def test_every_command_opens_its_files_itself() -> None:
+    """Else typer draws a box of usage around a file that may not be read."""
+    found = dict(file_parameters(get_command(app)))
+
+    assert [name for name, opened in found.items() if opened] == []
+    assert {"eventlog file", "appraise evidence", "runtime-policy check ima_list"} <= found.keys()
