@@ -136,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         if name != "run":
             sub.add_argument("--json", action="store_true", help="print JSON")
+        if name == "enrol":
+            sub.add_argument("--est", action="store_true", help="enrol by EST (RFC 7030)")
+            sub.add_argument(
+                "--label", default="", metavar="LABEL", help="the EST label, with --est"
+            )
         if name == "settings":
             sub.add_argument("--show", action="store_true", help="show them (the default)")
     return parser
@@ -156,8 +161,13 @@ def _run(settings: Settings, _options: argparse.Namespace) -> int:
 def _enrol(settings: Settings, options: argparse.Namespace) -> int:
     from device_agent.main import assemble, open_tpm
     from device_agent.once import enrol_now
+    from device_agent.transport.est import EstEnroller
 
-    credential = enrol_now(assemble(settings, open_tpm(settings)))
+    if options.label and not options.est:
+        raise SettingsInvalid("--label is of EST: give --est with it")
+    parts = assemble(settings, open_tpm(settings))
+    door = EstEnroller(parts.verifier, parts.sources.tpm, options.label) if options.est else None
+    credential = enrol_now(parts, door)
     until = credential.not_after.isoformat()
     say(
         options,

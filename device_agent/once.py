@@ -18,7 +18,7 @@ from device_agent.doctor import Patient, examine
 from device_agent.errors import DeviceAgentError, StateCorrupt, StateUnwritable, TpmKeyMissing
 from device_agent.lifecycle import Credential, Fault, Moment, Phase, State, Verdict
 from device_agent.main import Parts, agent_shelf, renewal_of
-from device_agent.ports import EvidenceReply, KeyRole
+from device_agent.ports import Enroller, EvidenceReply, KeyRole
 from device_agent.state.files import SavedState
 from device_agent.steps import attest_once, enrol_once
 from device_agent.tending import records_of
@@ -56,14 +56,14 @@ class _Held:
         self.state = replace(state, phase=self._phase)
         self.parts.store.save(SavedState.of(self.state, wall_clock(), self._seq))
 
-    def enrol(self, *, fresh: bool = False) -> None:
+    def enrol(self, *, fresh: bool = False, by: Enroller | None = None) -> None:
         """Enrol, and write what came of it; ``fresh`` with a new key in the other slot."""
         parts, state = self.parts, self.state
         slot = state.slot
         if fresh and state.credential is not None:
             slot, state = state.credential.slot.other_slot, replace(state, rotating=True)
         reply = enrol_once(
-            parts.sources, parts.verifier, parts.intermediates, slot=slot, fresh=fresh
+            parts.sources, by or parts.verifier, parts.intermediates, slot=slot, fresh=fresh
         )
         taken = succession.take(state, reply, _now(), renewal_of(parts.settings))
         self.save(replace(taken, fault=None), Phase.ATTESTING)
@@ -102,14 +102,18 @@ class _Held:
         return ""
 
 
-def enrol_now(parts: Parts) -> Credential:
+def enrol_now(parts: Parts, by: Enroller | None = None) -> Credential:
     """Enrol once, with the key in the slot in use, and write the state (``device-agent enrol``).
+
+    Args:
+        parts: Wired.
+        by: The door to enrol by; None for the verifier's own.
 
     Raises:
         DeviceAgentError: If any part fails.
     """
     with _claimed(parts) as held:
-        held.enrol()
+        held.enrol(by=by)
         held.retire()
     credential = held.state.credential
     if credential is None:  # pragma: no cover - an enrolment that gives none raises

@@ -286,12 +286,8 @@ class EvidenceReply:
     ima_next: int = 0
 
 
-class VerifierClient(Protocol):
-    """The verifier's API.
-
-    Methods raise ``VerifierUnreachable``, ``VerifierUntrusted`` or ``VerifierRefused`` (with the
-    problem's code, reason and HTTP status).
-    """
+class Enroller(Protocol):
+    """A door of the verifier to enrol by; raises as :class:`VerifierClient` does."""
 
     def enrolment_challenge(self) -> ChallengeReply:
         """Ask for an enrolment challenge; TLS client key is the IDevID."""
@@ -300,6 +296,14 @@ class VerifierClient(Protocol):
     def enrol(self, message: bytes) -> EnrolmentReply:
         """Send an enrolment request (CBOR); TLS client key is the IDevID."""
         ...
+
+
+class VerifierClient(Enroller, Protocol):
+    """The verifier's API.
+
+    Methods raise ``VerifierUnreachable``, ``VerifierUntrusted`` or ``VerifierRefused`` (with the
+    problem's code, reason and HTTP status).
+    """
 
     def challenge(self) -> ChallengeReply:
         """Ask for an attestation challenge; TLS client key is the LDevID."""

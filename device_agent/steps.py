@@ -8,6 +8,7 @@ from device_agent.collector import Sources, collect
 from device_agent.enrolment import build_enrolment
 from device_agent.ports import (
     ChallengeReply,
+    Enroller,
     EnrolmentReply,
     EvidenceReply,
     KeyRole,
@@ -17,7 +18,7 @@ from device_agent.ports import (
 
 def enrol_once(
     sources: Sources,
-    verifier: VerifierClient,
+    verifier: Enroller,
     intermediates: Sequence[bytes],
     pulse: Callable[[], None] = lambda: None,
     *,
@@ -28,7 +29,7 @@ def enrol_once(
 
     Args:
         sources: TPM, firmware log and host facts.
-        verifier: The verifier.
+        verifier: The verifier's door to enrol by.
         intermediates: DER certificates of the manufacturer between leaf and root.
         pulse: Called between the parts, so that a watchdog sees progress.
         slot: Where the LDevID key is.

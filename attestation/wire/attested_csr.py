@@ -68,6 +68,9 @@ from attestation.wire.media_types import CSR_PROOFS, EAR_JWT
 ECDSA_SHA256: Final = der.write(der.SEQUENCE, der.write_oid("1.2.840.10045.4.3.2"))
 """AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758, 3.2)."""
 
+ECDSA_SHA384: Final = der.write(der.SEQUENCE, der.write_oid("1.2.840.10045.4.3.3"))
+"""AlgorithmIdentifier of ecdsa-with-SHA384 (RFC 5758, 3.2)."""
+
 EXTENSION_REQUEST: Final = "1.2.840.113549.1.9.14"
 _SUBJECT_ALTERNATIVE_NAME: Final = "2.5.29.17"
 _STRUCTURE: Final = "CertificationRequest"

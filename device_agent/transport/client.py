@@ -154,14 +154,27 @@ class HttpsVerifier:
         for role in tuple(self._connections):
             self.forget(role)
 
-    def _post(
-        self, role: KeyRole, path: str, body: bytes, media_type: str, *, again: bool
+    def ask(
+        self,
+        role: KeyRole,
+        method: str,
+        path: str,
+        *,
+        body: bytes,
+        headers: Mapping[str, str],
+        again: bool,
     ) -> Answer:
+        """Send one request over the kept connection of an identity; raises as it does."""
         connection = self._connections.get(role)
         if connection is None:
             connection = self._connections[role] = self._new_connection(role)
+        return connection.exchange(method, path, body=body, headers=headers, again=again)
+
+    def _post(
+        self, role: KeyRole, path: str, body: bytes, media_type: str, *, again: bool
+    ) -> Answer:
         headers = {**_JSON, "Content-Type": media_type} if media_type else _JSON
-        return connection.exchange("POST", path, body=body, headers=headers, again=again)
+        return self.ask(role, "POST", path, body=body, headers=headers, again=again)
 
     def _new_connection(self, role: KeyRole | None) -> Connection:
         return Connection(

@@ -1,0 +1,135 @@
+"""EST with keys in a (software) TPM: IDevID on mutual TLS, attested CSR, an LDevID that attests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from attestation.errors import MalformedInput
+from attestation.logs.event_types import EventType
+from attestation.logs.tcg import parse_firmware_log
+from deploy.demo.swtpm import SoftwareTpm
+from device_agent.cli import main
+from device_agent.errors import SettingsInvalid, VerifierRefused
+from device_agent.main import Parts, assemble
+from device_agent.once import attest_now, enrol_now
+from device_agent.settings import parse_settings
+from device_agent.tpm.adapter import EsapiTpm
+from device_agent.transport.est import EstEnroller
+from tests.simulators.swtpm import Manufactured
+from tests.simulators.verifier_site import VerifierSite, boot_log
+
+pytestmark = pytest.mark.tpm
+
+POLICY = """
+id = "tpm"
+[[device]]
+class = "edge"
+match.labels = ["edge", "-"]
+initial_trust = "idevid"
+proofs = ["pop", "residency", "evidence"]
+"""
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, manufactured: Manufactured
+) -> Iterator[VerifierSite]:
+    folder = tmp_path_factory.mktemp("est")
+    (folder / "enrolment.toml").write_text(POLICY)
+    with VerifierSite(
+        folder / "site",
+        manufactured.manufacturer,
+        extra=f'enrolment = "{folder}/enrolment.toml"\n',
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def config(site: VerifierSite, manufactured_swtpm: SoftwareTpm, tmp_path: Path) -> Path:
+    """Settings of a machine that has booted as its log says."""
+    log = boot_log()
+    (tmp_path / "log").write_bytes(log)
+    for event in parse_firmware_log(log).events:
+        if event.type != EventType.NO_ACTION:
+            manufactured_swtpm.extend(event.pcr, dict(event.digests))
+    path = tmp_path / "device-agent.toml"
+    path.write_text(
+        f"""
+[tpm]
+tcti = "{manufactured_swtpm.tcti}"
+[verifier]
+url = "https://localhost:{site.port}"
+ca_file = "{site.service_ca}"
+[evidence]
+firmware_log = "{tmp_path}/log"
+ima_list = ""
+[state]
+directory = "{tmp_path}/state"
+"""
+    )
+    (tmp_path / "state").mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def parts(config: Path) -> Iterator[Parts]:
+    settings = parse_settings(config.read_text(), str(config), {})
+    tpm = EsapiTpm(settings.tpm.tcti)
+    yield assemble(settings, tpm)
+    tpm.close()
+
+
+def by_est(parts: Parts, label: str = "") -> EstEnroller:
+    return EstEnroller(parts.verifier, parts.sources.tpm, label)
+
+
+@pytest.mark.parametrize("label", ["", "edge"])
+def test_device_enrols_by_est_and_attests_with_what_it_was_given(
+    site: VerifierSite, parts: Parts, label: str
+) -> None:
+    credential = enrol_now(parts, by_est(parts, label))
+
+    assert attest_now(parts).status in {"affirming", "warning"}
+    leaf, issuer = x509.load_pem_x509_certificates(credential.certificate_chain_pem.encode())
+    leaf.verify_directly_issued_by(issuer)
+    record = site.running.store.device(credential.device_id)  # type: ignore[arg-type]
+    assert record is not None
+    assert record.enrolment.device_class == "edge"
+
+
+def test_command_enrols_by_est(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(config), "enrol", "--est", "--label", "edge", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["device_id"] == "sim-0001"
+
+    main(["--config", str(config), "attest", "--json"])
+    assert '"status": "warning"' in capsys.readouterr().out
+
+
+def test_refusal_of_est_is_told_with_its_code(parts: Parts) -> None:
+    with pytest.raises(VerifierRefused) as refused:
+        enrol_now(parts, by_est(parts, "nowhere"))
+
+    assert refused.value.code == "est-label-unknown"
+    assert refused.value.http_status == 404
+
+
+def test_label_that_is_no_path_segment_is_refused_before_anything_is_asked(parts: Parts) -> None:
+    with pytest.raises(SettingsInvalid):
+        by_est(parts, "../../enrol")
+
+
+def test_label_without_est_is_a_mistake_of_the_command(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", str(config), "enrol", "--label", "edge"]) != 0
+    assert "--est" in capsys.readouterr().err
+
+
+def test_message_that_is_no_request_is_not_sent(parts: Parts) -> None:
+    with pytest.raises(MalformedInput):
+        by_est(parts).enrol(b"junk")
