@@ -8,8 +8,8 @@ certificate alone; its issuers are fetched from ``cacerts``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -41,12 +41,28 @@ from attestation.wire.media_types import EST_NONCE, PKCS7, PKCS10, PROBLEM
 from device_agent.errors import SettingsInvalid, TpmRefused
 from device_agent.ports import LDEVID_SLOTS, ChallengeReply, EnrolmentReply, KeyRole, Tpm
 from device_agent.transport.answers import read_document, strange
-from device_agent.transport.client import HttpsVerifier
 from device_agent.transport.connection import Answer
 
 _OK: Final = 200
 _NAMES: Final = Names(subject=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device")]))
 """The verifier names the device; what a first request says is not believed."""
+
+
+class Asks(Protocol):
+    """Whatever sends requests as one of the device's identities."""
+
+    def ask(
+        self,
+        role: KeyRole,
+        method: str,
+        path: str,
+        *,
+        body: bytes,
+        headers: Mapping[str, str],
+        again: bool,
+    ) -> Answer:
+        """Send one request; raises DeviceAgentError."""
+        ...
 
 
 class EstEnroller:
@@ -61,7 +77,7 @@ class EstEnroller:
         SettingsInvalid: If the label is no path segment of unreserved characters.
     """
 
-    def __init__(self, https: HttpsVerifier, tpm: Tpm, label: str = "") -> None:
+    def __init__(self, https: Asks, tpm: Tpm, label: str = "") -> None:
         if label and not LABEL.fullmatch(label):
             raise SettingsInvalid(f"{label[:64]!r} is no EST label: 1 to 64 of A-Z a-z 0-9 . _ ~ -")
         self._https = https
