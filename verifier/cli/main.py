@@ -11,6 +11,7 @@ import typer
 
 from attestation.errors import AttestationError
 from verifier.cli import (
+    agents,
     aibom,
     ca,
     ca_backup,
@@ -26,6 +27,7 @@ from verifier.cli import (
     keys,
     manufacturer,
     offline,
+    owners,
     policy,
     query,
     serve,
@@ -51,6 +53,8 @@ ca.ca.command("root")(ca_root.make)
 ca.ca.command("sign")(ca_root.sign)
 ca.ca.command("backup")(ca_backup.backup)
 ca.ca.command("restore")(ca_backup.restore)
+app.add_typer(agents.agents, name="agents")
+app.add_typer(owners.owners, name="owners")
 app.add_typer(aibom.aibom, name="aibom")
 app.add_typer(policy.policy, name="policy")
 app.add_typer(enrolment_policy.enrolment_policy, name="enrolment-policy")

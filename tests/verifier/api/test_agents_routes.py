@@ -24,6 +24,7 @@ from attestation.wire.agent_codec import AgentRequest, encode_agent
 from attestation.wire.media_types import AGENT
 from attestation.wire.wit import verify_wit
 from device_agent.ports import KeyRole
+from tests.simulators.command_line import runner
 from tests.simulators.soft_ai_agent import SoftAgentKey, SoftOwner
 from tests.simulators.soft_jose import holds, taken_apart, unb64
 from tests.simulators.soft_manufacturer import SoftManufacturer
@@ -541,3 +542,31 @@ def test_device_asks_for_a_token_of_its_own(device: SiteDevice) -> None:
     )
     assert found.subject == f"spiffe://fleet.example/device/{device.device_id}"
     assert found.key == x509.load_pem_x509_certificates(device.chain_pem)[0].public_key()
+
+
+# --- operators ----------------------------------------------------------------------------------
+
+
+def test_operator_lists_shows_and_revokes_agents(
+    device: SiteDevice,
+    owner: SoftOwner,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    document = enrolled(device, named("planner"), owner, capabilities=("mail.send",))
+    run = runner(monkeypatch, capfd, "-c", device.site.config, "agents")
+
+    listed = run("list", device.device_id)[1]
+    shown = json.loads(run("show", device.device_id, "planner", "--json")[1])
+
+    assert all(word in listed for word in ("planner", "enrolled", owner.name, "mail.send"))
+    assert shown["agent_id"] == document["agent_id"]
+    assert shown["certificate_serial"] == f"{certificate_in(document).serial_number:x}"
+    code, out, err = run("revoke", device.device_id, "planner", "--reason", "it lied")
+    assert (code, "it lied" in out) == (0, True), err
+    assert "revoked" in run("list", device.device_id)[1]
+    refused(tokens(device, "planner"), Code.AGENT_REVOKED)
+    stored = store(device).certificate_by_serial(certificate_in(document).serial_number)
+    assert stored is not None
+    assert (stored.revoked_code, stored.revoked_reason) == (9, "it lied")
+    assert run("revoke", device.device_id, "planner", "--reason", " ")[0] == 2
