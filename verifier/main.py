@@ -272,7 +272,9 @@ class Verifier:
         said = ""
         while not self._stop.is_set():
             try:
-                for state, certificate in self.authority.described():
+                described = self.authority.described()
+                self.metrics.authority_ends.clear()
+                for state, certificate in described:
                     name = certificate.subject.rfc4514_string()
                     ends = certificate.not_valid_after_utc.timestamp()
                     self.metrics.authority_ends.labels(name, state).set(ends)

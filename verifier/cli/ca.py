@@ -46,6 +46,9 @@ RootPassphrase = Annotated[
 ]
 CaId = Annotated[str, typer.Argument(help="The CA's id (verifier ca status).")]
 Name = Annotated[str | None, typer.Option(help="Name in the certificates; as before if not said.")]
+KeyLabel = Annotated[
+    str, typer.Option(help="Label of a key that is in the token already; else one is made.")
+]
 CertificateFile = Annotated[Path, typer.Argument(readable=False, help="A certificate, PEM.")]
 
 
@@ -103,6 +106,7 @@ def rotate(
     root: RootFolder,
     root_passphrase: RootPassphrase = None,
     name: Name = None,
+    key_label: KeyLabel = "",
     as_json: Json = False,
 ) -> None:
     """Make a new issuing CA with the root at hand; the running service follows by itself."""
@@ -111,7 +115,8 @@ def rotate(
     ceremony, keys = _ceremony(settings)
     at = SystemClock().now()
     try:
-        entry = ceremony.rotate(open_root(root, root_passphrase), name or ceremony.name(), at)
+        opened = open_root(root, root_passphrase)
+        entry = ceremony.rotate(opened, name or ceremony.name(), at, key_label)
     finally:
         keys.close()
     _done(settings, "rotated", entry, f"{entry.id} issues from now on", as_json=as_json)
@@ -122,6 +127,7 @@ def request(
     out: Annotated[Path, typer.Argument(readable=False, help="Where the request goes, PEM.")],
     *,
     name: Name = None,
+    key_label: KeyLabel = "",
     as_json: Json = False,
 ) -> None:
     """Make the key of the next issuing CA and a request for the root, which is elsewhere."""
@@ -129,7 +135,7 @@ def request(
     require_log(settings)
     ceremony, keys = _ceremony(settings)
     try:
-        made = ceremony.request(name or ceremony.name(), SystemClock().now())
+        made = ceremony.request(name or ceremony.name(), SystemClock().now(), key_label)
     finally:
         keys.close()
     write_public(out, made.request.public_bytes(serialization.Encoding.PEM))

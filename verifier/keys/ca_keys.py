@@ -44,13 +44,25 @@ class CaKeys:
         self._environment = environment
         self._token: Token | None = None
 
-    def make(self, entropy: Entropy) -> tuple[KeyPlace, ec.EllipticCurvePrivateKey]:
+    def make(
+        self, entropy: Entropy, existing: str = ""
+    ) -> tuple[KeyPlace, ec.EllipticCurvePrivateKey]:
         """Make the P-256 key of a new issuing CA; its place is in nobody's register yet.
+
+        Args:
+            entropy: For salt, or the key's id in the token.
+            existing: Label of a key that the token has already; empty makes one.
 
         Raises:
             Unavailable: If passphrase, PIN, token or directory cannot be used.
             SettingsInvalid: If [authority] does not say enough.
         """
+        if existing and self._settings.backend != KeyKind.PKCS11:
+            raise SettingsInvalid('a key of a token needs [authority] backend = "pkcs11"')
+        if existing:
+            adopted, identifier = self._opened_token().adopt(existing)
+            place = KeyPlace(kind=KeyKind.PKCS11, name=existing, token_id=identifier.hex())
+            return place, adopted
         if self._settings.backend == KeyKind.PKCS11:
             identifier = entropy.take(_TOKEN_ID_BYTES)
             label = f"issuing-ca-{identifier[:4].hex()}"

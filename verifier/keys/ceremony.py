@@ -93,14 +93,19 @@ class Ceremony:
         make_passphrase(path, self._entropy)
         return True
 
-    def request(self, name: str, at: datetime) -> Requested:
+    def request(self, name: str, at: datetime, existing: str = "") -> Requested:
         """Make the key of the next issuing CA and its request; asked again, the same request.
+
+        Args:
+            name: In the subject.
+            at: Now.
+            existing: Label of a key that the token has already; empty makes one.
 
         Raises:
             Unavailable: If the key cannot be made.
         """
         with self._locked():
-            return self._request(name, at)
+            return self._request(name, at, existing)
 
     def accept(self, certificate: x509.Certificate, at: datetime) -> RegisterEntry:
         """Take the certificate that the root signed; it issues from now on.
@@ -112,7 +117,7 @@ class Ceremony:
         with self._locked():
             return self._accept(certificate, at)
 
-    def rotate(self, root: Issuer, name: str, at: datetime) -> RegisterEntry:
+    def rotate(self, root: Issuer, name: str, at: datetime, existing: str = "") -> RegisterEntry:
         """Make, sign and take a new issuing CA, where the root is at hand. A first root is trusted.
 
         Raises:
@@ -123,7 +128,7 @@ class Ceremony:
             register = load_register(self._directory)
             if not register.entries:
                 self._trust(root.certificate, at)
-            requested = self._request(name, at)
+            requested = self._request(name, at, existing)
             serial = certificate_serial(self._entropy.take(SERIAL_ENTROPY_BYTES))
             signed = issuing_certificate(requested.request, root, serial=serial, at=at)
             return self._accept(signed, at)
@@ -211,14 +216,14 @@ class Ceremony:
                         return text.split(role, maxsplit=1)[0]
         return DEFAULT_NAME
 
-    def _request(self, name: str, at: datetime) -> Requested:
+    def _request(self, name: str, at: datetime, existing: str) -> Requested:
         register = load_register(self._directory)
         pending = register.in_state(CaState.PENDING)
         if pending:
             entry, key = pending[0], self._keys.open(pending[0].key)
             return Requested(entry=entry, request=issuing_request(name, key))
         self.prepare()
-        place, made = self._keys.make(self._entropy)
+        place, made = self._keys.make(self._entropy, existing)
         entry = RegisterEntry(
             id=key_id(made.public_key()),
             state=CaState.PENDING,

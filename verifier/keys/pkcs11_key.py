@@ -88,6 +88,29 @@ class Token:
         self._in_session(make, again=False)
         return self.key(label, identifier)
 
+    def adopt(self, label: str) -> tuple[TokenKey, bytes]:
+        """Return a key that was made in the token by other means, and its CKA_ID.
+
+        Raises:
+            Unavailable: ``ca-token-absent`` if there is not exactly one of this label,
+                ``keys-unusable`` if the token would give it out; else as :meth:`key`.
+        """
+
+        def look(session: Session) -> tuple[bytes, bool]:
+            from pkcs11 import Attribute
+
+            found = _private(session, label, None)
+            return bytes(found[Attribute.ID]), bool(found[Attribute.EXTRACTABLE])
+
+        identifier, extractable = self._in_session(look)
+        if extractable:
+            raise Unavailable(
+                RefusalCode.KEYS_UNUSABLE,
+                f"the key {label!r} may be taken out of token {self._label!r}; make one that is "
+                "not extractable",
+            )
+        return self.key(label, identifier), identifier
+
     def key(self, label: str, identifier: bytes) -> TokenKey:
         """Return a key of the token; that it signs for its public part is tried out.
 
@@ -294,25 +317,37 @@ class TokenKey(ec.EllipticCurvePrivateKey):
         return self
 
 
-def _wanted(label: str, identifier: bytes) -> dict[Any, Any]:
+def _wanted(label: str, identifier: bytes | None) -> dict[Any, Any]:
     from pkcs11 import Attribute
 
-    return {Attribute.LABEL: label, Attribute.ID: identifier}
+    wanted: dict[Any, Any] = {Attribute.LABEL: label}
+    return wanted if identifier is None else {**wanted, Attribute.ID: identifier}
 
 
-def _private(session: Session, label: str, identifier: bytes) -> Any:  # noqa: ANN401 - Key has no sign
+def _private(session: Session, label: str, identifier: bytes | None) -> Any:  # noqa: ANN401 - Key has no sign
     from pkcs11 import ObjectClass
 
-    return session.get_key(object_class=ObjectClass.PRIVATE_KEY, label=label, id=identifier)
+    return _only(session, ObjectClass.PRIVATE_KEY, label, identifier)
+
+
+def _only(session: Session, kind: object, label: str, identifier: bytes | None) -> Any:  # noqa: ANN401 - see above
+    """Return the one object of a class, label and id; every search is read to its end."""
+    from pkcs11 import Attribute
+    from pkcs11.exceptions import MultipleObjectsReturned, NoSuchKey
+
+    found = list(session.get_objects({Attribute.CLASS: kind, **_wanted(label, identifier)}))
+    if len(found) > 1:
+        raise MultipleObjectsReturned(f"{len(found)} keys have the label {label!r}")
+    if not found:
+        raise NoSuchKey(f"no key has the label {label!r}")
+    return found[0]
 
 
 def _public(session: Session, label: str, identifier: bytes) -> ec.EllipticCurvePublicKey:
-    from pkcs11 import ObjectClass, PublicKey
+    from pkcs11 import ObjectClass
     from pkcs11.util.ec import encode_ec_public_key
 
-    found = session.get_key(object_class=ObjectClass.PUBLIC_KEY, label=label, id=identifier)
-    if not isinstance(found, PublicKey):
-        raise _unfit(label)
+    found = _only(session, ObjectClass.PUBLIC_KEY, label, identifier)
     try:
         key = serialization.load_der_public_key(encode_ec_public_key(found))
     except (ValueError, TypeError, KeyError) as error:

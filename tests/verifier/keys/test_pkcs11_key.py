@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.x509 import ocsp
 from pkcs11 import Attribute, ObjectClass
+from pkcs11.util.ec import encode_named_curve_parameters
 
 from attestation.identity import device_id
 from attestation.refusals import RefusalCode
@@ -21,7 +22,7 @@ from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.softhsm import PIN, tokens
 from tests.simulators.verifier_site import VerifierSite
 from tests.verifier.keys.authority_site import AT, DAY, Keys
-from verifier.errors import ServiceError, Unavailable
+from verifier.errors import ServiceError, SettingsInvalid, Unavailable
 from verifier.issuance.profiles import Issuer, certificate_serial, ldevid_certificate
 from verifier.keys.ca_keys import CaKeys
 from verifier.keys.ceremony import Ceremony
@@ -308,3 +309,59 @@ def test_private_key_beside_the_wrong_public_key_is_not_used(keys: Keys) -> None
         token.key("one", b"1")
 
     assert refused.value.code is RefusalCode.KEYS_UNUSABLE
+
+
+def foreign_key(keys: Keys, label: str, *, extractable: bool = False) -> None:
+    """Make a key in the token as its maker's tool would."""
+    parameters = (
+        opened(keys)
+        ._opened()
+        .create_domain_parameters(
+            pkcs11.KeyType.EC,
+            {Attribute.EC_PARAMS: encode_named_curve_parameters("secp384r1")},
+            local=True,
+        )
+    )
+    parameters.generate_keypair(
+        store=True,
+        label=label,
+        id=b"of the maker",
+        private_template={Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: extractable},
+    )
+
+
+def test_key_that_the_token_has_already_is_taken_by_its_label(keys: Keys) -> None:
+    foreign_key(keys, "made-elsewhere")
+
+    entry = keys.ceremony.rotate(keys.root(), "fleet", AT, "made-elsewhere")
+
+    issuer = keys.authority().issuer()
+    assert (entry.key.name, entry.key.token_id) == ("made-elsewhere", b"of the maker".hex())
+    assert isinstance(issuer.digest, hashes.SHA384)
+    leaf(issuer).verify_directly_issued_by(issuer.certificate)
+
+
+def test_key_that_the_token_would_give_out_is_not_taken(keys: Keys) -> None:
+    foreign_key(keys, "loose", extractable=True)
+
+    with pytest.raises(Unavailable, match="not extractable") as refused:
+        keys.ceremony.request("fleet", AT, "loose")
+
+    assert refused.value.code is RefusalCode.KEYS_UNUSABLE
+
+
+def test_label_that_two_keys_have_is_not_taken(keys: Keys) -> None:
+    for _ in range(2):
+        foreign_key(keys, "twice")
+
+    with pytest.raises(Unavailable) as refused:
+        keys.ceremony.request("fleet", AT, "twice")
+
+    assert refused.value.code is RefusalCode.CA_TOKEN_ABSENT
+
+
+def test_label_means_nothing_where_keys_are_files(keys: Keys) -> None:
+    keys.settings = AuthoritySettings()
+
+    with pytest.raises(SettingsInvalid, match="pkcs11"):
+        keys.ceremony.request("fleet", AT, "made-elsewhere")
