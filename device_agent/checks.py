@@ -53,12 +53,22 @@ def failure(name: str, error: DeviceAgentError, mend: str) -> Check:
     return Check(name=name, grade=Grade.FAIL, reason=f"{error.code}: {error.reason}", mend=mend)
 
 
-def check_keys(tpm: Tpm, saved: SavedState | None) -> Iterator[Check]:
-    """Look for the device's keys and the manufacturer's certificates."""
+def check_keys(tpm: Tpm, saved: SavedState | None, *, with_idevid: bool = True) -> Iterator[Check]:
+    """Look for the device's keys and the manufacturer's certificates.
+
+    Args:
+        tpm: The device's TPM.
+        saved: The state file; None without one.
+        with_idevid: Whether the device enrols by the manufacturer's identity.
+    """
     named = _named_slots(saved)
     for role in KeyRole:
+        if role is KeyRole.IDEVID and not with_idevid:
+            continue
         try:
-            if role.is_ldevid and role not in named:
+            if role is KeyRole.IAK and not with_idevid:
+                yield _own_iak(tpm)
+            elif role.is_ldevid and role not in named:
                 yield from _other_slot(tpm, role)
             else:
                 yield from _key(tpm, role)
@@ -81,6 +91,14 @@ def _other_slot(tpm: Tpm, role: KeyRole) -> Iterator[Check]:
             grade=Grade.OK,
             reason="left over; the next exchange of the key evicts it",
         )
+
+
+def _own_iak(tpm: Tpm) -> Check:
+    if tpm.has_key(KeyRole.IAK):
+        return Check(name="key iak", grade=Grade.OK, reason="in the TPM")
+    return Check(
+        name="key iak", grade=Grade.WARN, reason="not in the TPM", mend="enrolment makes it"
+    )
 
 
 def _key(tpm: Tpm, role: KeyRole) -> Iterator[Check]:

@@ -10,14 +10,15 @@ before the PCRs are read; the kernel adds to its list before it extends, so the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from attestation.errors import AttestationError
 from attestation.evidence import Quote, qualifying_data
 from attestation.pcr import PcrBanks, PcrSelection, composite_digest
 from attestation.tpm.attest import parse_attest
 from attestation.tpm.signature import parse_signature
+from attestation.wire.enrolment_codec import CloudStatement
 from attestation.wire.evidence_codec import encode_evidence, encode_parts
 from device_agent.errors import TpmRefused
 from device_agent.ports import AgentLog, HostClaims, ImaList, MeasurementLog, Tpm
@@ -30,15 +31,43 @@ IMA_PCR: Final = 10
 of a log could prove nothing of it, so it is spared that log: this list, and the AI agent's."""
 
 
+class CloudWords(Protocol):
+    """What the cloud says of the instance that this device is."""
+
+    def read(self) -> CloudStatement:
+        """Return it as it is now; empty where nothing is configured.
+
+        Raises:
+            SourceUnreadable: If what is configured cannot be read or is too large.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialTrust:
+    """What a device shows of itself before the verifier knows it.
+
+    Attributes:
+        idevid: The manufacturer's IDevID and IAK certificates.
+        tpm_ek: The TPM's endorsement key.
+        cloud: The cloud's word; None for none.
+    """
+
+    idevid: bool = True
+    tpm_ek: bool = False
+    cloud: CloudWords | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where evidence comes from; None for what this device does not measure."""
+    """Where evidence comes from, None for what this device does not measure; and initial trust."""
 
     tpm: Tpm
     firmware_log: MeasurementLog
     host: HostClaims
     ima_list: ImaList | None = None
     agent_log: AgentLog | None = None
+    trust: InitialTrust = field(default_factory=InitialTrust)
 
 
 def collect(

@@ -6,6 +6,7 @@ that cannot be made because an earlier one failed is left out, not guessed.
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from attestation.logs.ima.aggregate import BOOT_AGGREGATE
 from attestation.logs.ima.framing import ImaEntry, walk
 from attestation.logs.ima.template import read_template, show
 from attestation.refusals import RefusalCode
+from attestation.tpm.public import parse_public
 from device_agent.agents import AgentRecord
 from device_agent.checks import (
     Check,
@@ -73,7 +75,7 @@ class Patient:
 
 def examine(patient: Patient) -> tuple[Check, ...]:
     """Make every check, in the order in which one would mend them."""
-    checks = list(_tpm(patient.sources.tpm, patient.saved))
+    checks = list(_tpm(patient))
     checks.append(_firmware_log(patient))
     checks.append(_ima_list(patient))
     checks.extend(_agent(patient))
@@ -86,7 +88,8 @@ def examine(patient: Patient) -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def _tpm(tpm: Tpm, saved: SavedState | None) -> Iterator[Check]:
+def _tpm(patient: Patient) -> Iterator[Check]:
+    tpm, trust = patient.sources.tpm, patient.sources.trust
     try:
         status = tpm.status()
     except DeviceAgentError as error:
@@ -99,7 +102,23 @@ def _tpm(tpm: Tpm, saved: SavedState | None) -> Iterator[Check]:
     )
     yield _lockout(status)
     yield _banks(status)
-    yield from check_keys(tpm, saved)
+    yield from check_keys(tpm, patient.saved, with_idevid=trust.idevid)
+    if trust.tpm_ek:
+        yield _endorsement_key(tpm)
+
+
+def _endorsement_key(tpm: Tpm) -> Check:
+    try:
+        told = tpm.endorsement()
+    except DeviceAgentError as error:
+        return failure("endorsement key", error, "see docs/enrolment.md, or enrol by IDevID")
+    digest = hashlib.sha256(parse_public(told.public).spki_der).hexdigest()
+    certified = "with a certificate" if told.certificate is not None else "without a certificate"
+    return Check(
+        name="endorsement key",
+        grade=Grade.OK,
+        reason=f"{told.template}, {certified}; digest for an allow list: {digest}",
+    )
 
 
 def _lockout(status: TpmStatus) -> Check:

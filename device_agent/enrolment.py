@@ -7,16 +7,80 @@ through theirs, so that no part can be taken from another enrolment.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from attestation.evidence import certify_qualifying_data
-from attestation.wire.enrolment_codec import EnrolmentRequest, encode_enrolment
+from attestation.wire.enrolment_codec import (
+    ActivationRequest,
+    CloudStatement,
+    EkStatement,
+    EnrolmentRequest,
+    encode_activation,
+    encode_enrolment,
+)
 from device_agent.collector import Sources, collect
 from device_agent.errors import TpmKeyMissing
-from device_agent.ports import ChallengeReply, KeyRole, Tpm
+from device_agent.ports import ActivationReply, ChallengeReply, Endorsement, KeyRole, Tpm
 
 CSR_COMMON_NAME: Final = "device"
 """The verifier names the device by its IDevID; what the request says here is not believed."""
+
+
+def build_activation(tpm: Tpm) -> bytes:
+    """Build what asks for a challenge by endorsement key; makes the IAK if it is not there.
+
+    Raises:
+        TpmError: If the TPM fails, or its endorsement key is not that of its certificate.
+        SourceUnreadable: If an EK certificate cannot be read.
+    """
+    tpm.create_iak()
+    told = tpm.endorsement()
+    return encode_activation(
+        ActivationRequest(
+            ek_public=told.public,
+            ek_chain=_ek_chain(told),
+            iak_public=tpm.public_area(KeyRole.IAK),
+        )
+    )
+
+
+def answer_activation(tpm: Tpm, begun: ActivationReply) -> EkStatement:
+    """Have the TPM answer a challenge by endorsement key.
+
+    Raises:
+        TpmRefused: If the challenge is not for this TPM's keys.
+        TpmError: If the TPM fails.
+    """
+    told = tpm.endorsement()
+    return EkStatement(
+        public=told.public,
+        chain=_ek_chain(told),
+        activation=begun.activation,
+        answer=tpm.activate_credential(begun.credential, begun.seed),
+    )
+
+
+def _ek_chain(told: Endorsement) -> tuple[bytes, ...]:
+    return () if told.certificate is None else (told.certificate, *told.chain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a request shows of the device's identity.
+
+    Attributes:
+        idevid: Whether the manufacturer's certificates.
+        ek: The endorsement key and its answer; None where it is not asked for.
+        cloud: The cloud's word.
+    """
+
+    idevid: bool = True
+    ek: EkStatement | None = None
+    cloud: CloudStatement = field(default_factory=CloudStatement)
+
+
+BY_IDEVID: Final = Shown()
 
 
 def build_enrolment(
@@ -25,6 +89,7 @@ def build_enrolment(
     *,
     intermediates: Sequence[bytes] = (),
     slot: KeyRole = KeyRole.LDEVID,
+    shown: Shown = BY_IDEVID,
 ) -> bytes:
     """Build one enrolment request for a challenge; makes the LDevID key if it is not there.
 
@@ -33,29 +98,35 @@ def build_enrolment(
         challenge: The enrolment challenge.
         intermediates: DER certificates between the manufacturer's leaf and root, if any.
         slot: Where the LDevID key is.
+        shown: What is shown of the device's identity.
 
     Returns:
         The encoded request.
 
     Raises:
-        TpmKeyMissing: If IDevID or IAK, or a certificate of theirs, is not in the TPM.
+        TpmKeyMissing: If IDevID or IAK, or a certificate of theirs, is wanted and not in the TPM.
         TpmError: If the TPM fails.
         SourceUnreadable: If the firmware log cannot be read.
     """
     tpm = sources.tpm
-    idevid_chain = (require_certificate(tpm, KeyRole.IDEVID), *intermediates)
-    iak_chain = (require_certificate(tpm, KeyRole.IAK), *intermediates)
+    idevid_chain: tuple[bytes, ...] = ()
+    iak_chain: tuple[bytes, ...] = ()
+    if shown.idevid:
+        idevid_chain = (require_certificate(tpm, KeyRole.IDEVID), *intermediates)
+        iak_chain = (require_certificate(tpm, KeyRole.IAK), *intermediates)
     tpm.create_ldevid(slot)
     return encode_enrolment(
         EnrolmentRequest(
             idevid_chain=idevid_chain,
             iak_chain=iak_chain,
-            idevid_public=tpm.public_area(KeyRole.IDEVID),
+            idevid_public=tpm.public_area(KeyRole.IDEVID) if shown.idevid else b"",
             iak_public=tpm.public_area(KeyRole.IAK),
             ldevid_public=tpm.public_area(slot),
             idevid_certify=tpm.certify(
                 KeyRole.IDEVID, certify_qualifying_data(challenge.nonce, KeyRole.IDEVID.value)
-            ),
+            )
+            if shown.idevid
+            else None,
             ldevid_certify=tpm.certify(
                 slot, certify_qualifying_data(challenge.nonce, KeyRole.LDEVID.value)
             ),
@@ -66,6 +137,8 @@ def build_enrolment(
                 selections=challenge.selections,
                 whole_log=True,
             ),
+            ek=shown.ek,
+            cloud=shown.cloud,
         )
     )
 

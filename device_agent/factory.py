@@ -25,7 +25,7 @@ from attestation.wire.manufacture_codec import (
     encode_answer,
 )
 from device_agent.errors import CertificateUnusable, SettingsInvalid, SourceUnreadable
-from device_agent.ports import Endorsement, KeyRole, Tpm
+from device_agent.ports import KeyRole, Tpm
 
 _MANUFACTURED: Final = (KeyRole.IDEVID, KeyRole.IAK)
 _MAX_TEXT: Final = 64
@@ -41,14 +41,6 @@ class FactoryTpm(Tpm, Protocol):
 
     def ek_certificate(self) -> bytes | None:
         """Return an EK certificate from NV, DER; None if the TPM came without."""
-        ...
-
-    def endorsement(self) -> Endorsement:
-        """Return the endorsement key and its certificate."""
-        ...
-
-    def activate_credential(self, credential_blob: bytes, encrypted_secret: bytes) -> bytes:
-        """Unwrap a secret made for this TPM's endorsement key and IAK."""
         ...
 
     def sign_structure(self, role: KeyRole, digest: bytes) -> bytes:

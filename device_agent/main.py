@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attestation.tpm.templates import KeyTemplate
 from device_agent import telemetry
 from device_agent.clock import elapsed_s, jitter, wall_clock
-from device_agent.collector import Sources
+from device_agent.collector import InitialTrust, Sources
 from device_agent.errors import SettingsInvalid, StateUnwritable, TpmKeyMissing
 from device_agent.lifecycle import Credential, Moment
 from device_agent.loop import Clock, DaemonLoop, Identity
@@ -31,6 +31,7 @@ from device_agent.notify import SystemdNotifier, watchdog_interval_s
 from device_agent.pacing import Pacing, Renewal
 from device_agent.ports import AgentKeys, KeyRole, Publisher, Tpm
 from device_agent.settings import Settings, require_verifier
+from device_agent.sources.cloud import CloudFiles
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
 from device_agent.sources.ima_list import ImaListFile
@@ -198,6 +199,24 @@ def _path(setting: str) -> Path | None:
     return Path(setting) if setting else None
 
 
+def initial_trust(settings: Settings) -> InitialTrust:
+    """Return what the device shows of itself, from the settings."""
+    given = settings.enrolment
+    aws, azure = _path(given.aws_document), _path(given.azure_token)
+    return InitialTrust(
+        idevid=given.initial_trust != "tpm-ek",
+        tpm_ek=given.initial_trust != "idevid",
+        cloud=CloudFiles(aws_document=aws, azure_token=azure) if aws or azure else None,
+    )
+
+
+def _enrols_as(trust: InitialTrust, identities: TlsIdentities) -> KeyRole | None:
+    """Say whose certificate an enrolment shows: without an IDevID the one that it renews."""
+    if trust.idevid:
+        return KeyRole.IDEVID
+    return KeyRole.LDEVID if identities.credential is not None else None
+
+
 def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
     """Wire the parts that talk to the verifier; ``watch`` is told of the AI agent's measuring.
 
@@ -216,7 +235,7 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
         server_context(settings.mqtt.ca_file, "mqtt.ca_file")
     intermediates = read_chain(settings.tpm.chain_file)
     identities = TlsIdentities(tpm, intermediates, use_tpm_key)
-    evidence = settings.evidence
+    evidence, trust = settings.evidence, initial_trust(settings)
     host = HostFacts(agent_version=VERSION)
     return Parts(
         settings=settings,
@@ -226,6 +245,7 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
             host=host,
             ima_list=ImaListFile(_path(evidence.ima_list)),
             agent_log=measured_agent(settings, tpm, host.boot_id, wall_clock, watch),
+            trust=trust,
         ),
         host=host,
         verifier=HttpsVerifier(
@@ -233,6 +253,7 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
             ca_file=settings.verifier.ca_file,
             dress=identities.dress,
             key_failure=signing_failure,
+            enrols_as=lambda: _enrols_as(trust, identities),
             connect_timeout_s=settings.verifier.connect_timeout_s,
             read_timeout_s=settings.verifier.read_timeout_s,
         ),

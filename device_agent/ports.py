@@ -128,6 +128,18 @@ class Tpm(Protocol):
         """Say whether the key is at its persistent handle."""
         ...
 
+    def endorsement(self) -> Endorsement:
+        """Return the endorsement key and its certificate."""
+        ...
+
+    def activate_credential(self, credential_blob: bytes, encrypted_secret: bytes) -> bytes:
+        """Unwrap a secret made for this TPM's endorsement key and IAK."""
+        ...
+
+    def create_iak(self) -> None:
+        """Make the IAK from its TCG template and persist it; does nothing if it is there."""
+        ...
+
     def create_ldevid(self, slot: KeyRole = KeyRole.LDEVID) -> None:
         """Make the LDevID key under the SRK and persist it; does nothing if it is there."""
         ...
@@ -243,6 +255,23 @@ class ChallengeReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationReply:
+    """The verifier's challenge by endorsement key.
+
+    Attributes:
+        activation: Its id, to be sent with the answer.
+        credential: TPM2B_ID_OBJECT.
+        seed: TPM2B_ENCRYPTED_SECRET.
+        challenge: The challenge that the enrolment answers.
+    """
+
+    activation: bytes = field(repr=False)
+    credential: bytes = field(repr=False)
+    seed: bytes = field(repr=False)
+    challenge: ChallengeReply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolmentReply:
     """What an accepted enrolment gives.
 
@@ -289,12 +318,20 @@ class EvidenceReply:
 class Enroller(Protocol):
     """A door of the verifier to enrol by; raises as :class:`VerifierClient` does."""
 
+    def enrols_as(self) -> KeyRole | None:
+        """Say whose certificate the next enrolment shows: IDEVID, LDEVID, or None for none."""
+        ...
+
     def enrolment_challenge(self) -> ChallengeReply:
-        """Ask for an enrolment challenge; TLS client key is the IDevID."""
+        """Ask for an enrolment challenge, as :meth:`enrols_as` says."""
+        ...
+
+    def begin_activation(self, message: bytes) -> ActivationReply:
+        """Ask to be challenged by endorsement key (CBOR), as :meth:`enrols_as` says."""
         ...
 
     def enrol(self, message: bytes) -> EnrolmentReply:
-        """Send an enrolment request (CBOR); TLS client key is the IDevID."""
+        """Send an enrolment request (CBOR), as :meth:`enrols_as` says."""
         ...
 
 

@@ -85,6 +85,15 @@ class MqttSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentSettings:
+    """``[enrolment]``: what the device shows of itself before the verifier knows it."""
+
+    initial_trust: str = _key("idevid", "idevid, tpm-ek or both", of=("idevid", "tpm-ek", "both"))
+    aws_document: str = _key("", "file with AWS's signed instance identity document, if any")
+    azure_token: str = _key("", "file with Azure's managed identity token, if any")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceSettings:
     """``[evidence]``: what is measured and how often evidence is sent."""
 
@@ -156,6 +165,7 @@ class Settings:
     tpm: TpmSettings = field(default_factory=TpmSettings)
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
+    enrolment: EnrolmentSettings = field(default_factory=EnrolmentSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
@@ -169,6 +179,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "tpm": TpmSettings,
     "verifier": VerifierSettings,
     "mqtt": MqttSettings,
+    "enrolment": EnrolmentSettings,
     "evidence": EvidenceSettings,
     "agent": AgentSettings,
     "retry": RetrySettings,
@@ -240,18 +251,8 @@ def parse_settings(text: str, file: str, environment: Mapping[str, str]) -> Sett
         section, key = _named(variable)
         given[section][key] = _typed(section, key, _from_text(section, key, value), variable)
         origins[f"{section}.{key}"] = variable
-    settings = Settings(
-        tpm=TpmSettings(**given["tpm"]),
-        verifier=VerifierSettings(**given["verifier"]),
-        mqtt=MqttSettings(**given["mqtt"]),
-        evidence=EvidenceSettings(**given["evidence"]),
-        agent=AgentSettings(**given["agent"]),
-        retry=RetrySettings(**given["retry"]),
-        renewal=RenewalSettings(**given["renewal"]),
-        state=StateSettings(**given["state"]),
-        log=LogSettings(**given["log"]),
-        origins=MappingProxyType(origins),
-    )
+    sections: dict[str, Any] = {name: cls(**given[name]) for name, cls in _SECTIONS.items()}
+    settings = Settings(**sections, origins=MappingProxyType(origins))
     _check_together(settings, file)
     return settings
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from attestation.wire.enrolment_codec import CloudStatement
 from device_agent.collector import Sources, collect
-from device_agent.enrolment import build_enrolment
+from device_agent.enrolment import Shown, answer_activation, build_activation, build_enrolment
 from device_agent.ports import (
     ChallengeReply,
     Enroller,
@@ -38,13 +39,31 @@ def enrol_once(
     Raises:
         DeviceAgentError: If any part fails.
     """
-    challenge = verifier.enrolment_challenge()
+    challenge, shown = _challenged(sources, verifier, pulse)
     pulse()
     if fresh:
         sources.tpm.evict_ldevid(slot)
-    message = build_enrolment(sources, challenge, intermediates=intermediates, slot=slot)
+    message = build_enrolment(
+        sources, challenge, intermediates=intermediates, slot=slot, shown=shown
+    )
     pulse()
     return verifier.enrol(message)
+
+
+def _challenged(
+    sources: Sources, verifier: VerifierClient, pulse: Callable[[], None]
+) -> tuple[ChallengeReply, Shown]:
+    """Ask for a challenge; say what is to be shown of the device's identity with the answer."""
+    trust = sources.trust
+    if verifier.enrols_as() is KeyRole.LDEVID:  # the verifier knows us by this certificate
+        return verifier.enrolment_challenge(), Shown(idevid=False)
+    cloud = trust.cloud.read() if trust.cloud is not None else CloudStatement()
+    if not trust.tpm_ek:
+        return verifier.enrolment_challenge(), Shown(idevid=trust.idevid, cloud=cloud)
+    begun = verifier.begin_activation(build_activation(sources.tpm))
+    pulse()
+    ek = answer_activation(sources.tpm, begun)
+    return begun.challenge, Shown(idevid=trust.idevid, ek=ek, cloud=cloud)
 
 
 def attest_once(

@@ -167,6 +167,13 @@ class EsapiTpm:
             lambda tpm: keys.sign(tpm, self._layout, role, digest),
         )
 
+    def create_iak(self) -> None:
+        """Make the IAK from its TCG template and persist it; does nothing if it is there."""
+        self._connection.run(
+            "make the iak key",
+            lambda tpm: keys.make_identity_key(tpm, self._layout, KeyRole.IAK),
+        )
+
     def create_identity_keys(self) -> None:
         """Make IDevID and IAK from their TCG templates; keeps those that are there (factory)."""
         for role in (KeyRole.IDEVID, KeyRole.IAK):

@@ -140,14 +140,19 @@ def challenge_of(document: Mapping[str, object]) -> ChallengeReply:
 
 def nonce_of(document: Mapping[str, object], key: str) -> bytes:
     """Return a nonce, base64url."""
-    text = text_of(document, key)
-    try:
-        nonce = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except ValueError as error:
-        raise strange("holds no challenge that can be answered") from error
+    nonce = octets_of(document, key)
     if not 0 < len(nonce) <= _MOST_NONCE_BYTES:
         raise strange(f"holds a nonce that is not 1 to {_MOST_NONCE_BYTES} bytes")
     return nonce
+
+
+def octets_of(document: Mapping[str, object], key: str) -> bytes:
+    """Return bytes, written as base64url without padding."""
+    text = text_of(document, key)
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError as error:
+        raise strange(f"holds no base64url {key!r}: no challenge that can be answered") from error
 
 
 def moment_of(document: Mapping[str, object], key: str) -> datetime:

@@ -1,8 +1,8 @@
 """The verifier's API over HTTPS, with TLS client keys that stay in the TPM.
 
-Enrolment speaks as the IDevID, attestation as the LDevID: one TLS context and one kept-alive
-connection each. What the verifier answers is read strictly and bounded; its words are made safe
-to print before anyone prints them.
+Enrolment speaks as the IDevID (as the LDevID or as nobody where ``enrols_as`` says so),
+attestation as the LDevID: one TLS context and one kept-alive connection each. What the verifier
+answers is read strictly and bounded; its words are made safe to print before anyone prints them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from device_agent.agent_ports import AgentChallenge, AgentReply, TokenReply
 from device_agent.errors import (
     SettingsInvalid,
 )
-from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply, KeyRole
+from device_agent.ports import (
+    ActivationReply,
+    ChallengeReply,
+    EnrolmentReply,
+    EvidenceReply,
+    KeyRole,
+)
 from device_agent.transport import agents
 from device_agent.transport.answers import (
     begin_of,
@@ -31,6 +37,7 @@ from device_agent.transport.answers import (
     ima_next_of,
     moment_of,
     number_of,
+    octets_of,
     printable,
     read_document,
     strange,
@@ -56,6 +63,7 @@ class HttpsVerifier:
         ca_file: PEM file of the verifier's TLS authority; the only one believed.
         dress: Gives a TLS context our key and certificate of a role.
         key_failure: Says why a client key did not sign, if it did not.
+        enrols_as: Says whose certificate an enrolment shows; None for none.
         connect_timeout_s: For TCP and handshake.
         read_timeout_s: For one whole exchange.
     """
@@ -67,6 +75,7 @@ class HttpsVerifier:
         ca_file: str,
         dress: Dress,
         key_failure: KeyFailure = lambda _context: None,
+        enrols_as: Callable[[], KeyRole | None] = lambda: KeyRole.IDEVID,
         connect_timeout_s: float,
         read_timeout_s: float,
     ) -> None:
@@ -78,17 +87,29 @@ class HttpsVerifier:
         self._key_failure = key_failure
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
-        self._connections: dict[KeyRole, Connection] = {}
+        self._enrols_as = enrols_as
+        self._connections: dict[KeyRole | None, Connection] = {}
+
+    def enrols_as(self) -> KeyRole | None:
+        """Say whose certificate the next enrolment shows: IDEVID, LDEVID, or None for none."""
+        return self._enrols_as()
 
     def enrolment_challenge(self) -> ChallengeReply:
-        """Ask for an enrolment challenge, as the IDevID."""
-        answer = self._post(KeyRole.IDEVID, "/enrol/v1/challenges", b"", "", again=True)
+        """Ask for an enrolment challenge."""
+        answer = self._post(self._enrols_as(), "/enrol/v1/challenges", b"", "", again=True)
         return challenge_of(read_document(answer))
 
-    def enrol(self, message: bytes) -> EnrolmentReply:
-        """Send an enrolment request, as the IDevID."""
+    def begin_activation(self, message: bytes) -> ActivationReply:
+        """Ask to be challenged by endorsement key."""
         answer = self._post(
-            KeyRole.IDEVID, "/enrol/v1/requests", message, media_types.ENROLMENT, again=False
+            self._enrols_as(), "/enrol/v1/activations", message, media_types.ACTIVATION, again=True
+        )
+        return _activation(read_document(answer))
+
+    def enrol(self, message: bytes) -> EnrolmentReply:
+        """Send an enrolment request."""
+        answer = self._post(
+            self._enrols_as(), "/enrol/v1/requests", message, media_types.ENROLMENT, again=False
         )
         return _enrolment(read_document(answer))
 
@@ -143,7 +164,7 @@ class HttpsVerifier:
         except ValueError:
             return None, version
 
-    def forget(self, role: KeyRole) -> None:
+    def forget(self, role: KeyRole | None) -> None:
         """Drop connection and TLS context of a role: its certificate changed."""
         connection = self._connections.pop(role, None)
         if connection is not None:
@@ -156,7 +177,7 @@ class HttpsVerifier:
 
     def ask(
         self,
-        role: KeyRole,
+        role: KeyRole | None,
         method: str,
         path: str,
         *,
@@ -210,6 +231,18 @@ def server_context(ca_file: str, setting: str) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise SettingsInvalid(f"{setting} {ca_file} cannot be used: {error}") from error
     return context
+
+
+def _activation(document: Mapping[str, object]) -> ActivationReply:
+    inner = document.get("activation")
+    if not isinstance(inner, dict):
+        raise strange("holds no activation")
+    return ActivationReply(
+        activation=octets_of(inner, "id"),
+        credential=octets_of(inner, "credential"),
+        seed=octets_of(inner, "seed"),
+        challenge=challenge_of(document),
+    )
 
 
 def _enrolment(document: Mapping[str, object]) -> EnrolmentReply:

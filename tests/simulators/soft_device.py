@@ -24,8 +24,10 @@ from attestation.algorithms import HashAlgorithm
 from attestation.evidence import Quote
 from attestation.pcr import PcrBanks, PcrSelection
 from device_agent.errors import TpmKeyMissing, TpmRefused
-from device_agent.ports import KeyRole, TpmStatus, WrappedKey
+from device_agent.ports import Endorsement, KeyRole, TpmStatus, WrappedKey
+from tests.simulators.soft_endorsement import WRONG, SoftEk
 from tests.simulators.soft_manufacturer import SoftManufacturer
+from verifier.issuance.credential_activation import Credential
 
 __all__ = ["Lies", "SoftKey", "SoftManufacturer", "SoftTpm", "soft_key"]
 
@@ -209,6 +211,7 @@ class SoftTpm:
         self.serial = serial
         self.manufacturer = manufacturer
         self.lies = Lies()
+        self.ek: SoftEk | None = None
         self.firmware_version = firmware_version
         self.clock_ms, self.reset_count, self.restart_count = 1_000, 1, 0
         self.lockout = False
@@ -305,6 +308,31 @@ class SoftTpm:
 
     def has_key(self, role: KeyRole) -> bool:
         return role in self.keys
+
+    def endorsement(self) -> Endorsement:
+        """The endorsement key that a test has given this TPM."""
+        if self.ek is None:
+            raise TpmKeyMissing("this TPM has no endorsement key")
+        leaf, *above = self.ek.chain or (None,)
+        return Endorsement(
+            template="L-2",
+            public=self.ek.public_area,
+            certificate=leaf,
+            chain=tuple(der for der in above if der is not None),
+        )
+
+    def activate_credential(self, credential_blob: bytes, encrypted_secret: bytes) -> bytes:
+        if self.ek is None:
+            raise TpmKeyMissing("this TPM has no endorsement key")
+        credential = Credential(blob=credential_blob, encrypted_seed=encrypted_secret)
+        secret = self.ek.activate(self._key(KeyRole.IAK).name, credential)
+        if secret == WRONG:
+            raise TpmRefused("TPM_RC_INTEGRITY")
+        return secret
+
+    def create_iak(self) -> None:
+        if KeyRole.IAK not in self.keys:
+            self.keys[KeyRole.IAK] = soft_key("p256", KeyRole.IAK)
 
     def create_ldevid(self, slot: KeyRole = KeyRole.LDEVID) -> None:
         if slot not in self.keys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +82,8 @@ class TrustYard:
         store: str = "",
         extra: str = "",
         limits: str = "strangers_per_s = 1000.0",
+        tpm_roots: bytes = b"",
+        listed: Iterable[bytes] = (),
     ) -> None:
         self.tpm_maker = soft_tpm_maker.root()
         self.aws, self.other_aws, self.azure = SoftAws(0), SoftAws(1), SoftAzure(0)
@@ -90,13 +92,13 @@ class TrustYard:
         files = folder / "trust"
         files.mkdir(parents=True)
         maker = x509.load_der_x509_certificate(self.tpm_maker.der)
-        (files / "maker-of-tpms.pem").write_bytes(maker.public_bytes(Encoding.PEM))
+        (files / "maker-of-tpms.pem").write_bytes(maker.public_bytes(Encoding.PEM) + tpm_roots)
         (files / "aws.pem").write_bytes(self.aws.certificate_pem)
         (files / "other-aws.pem").write_bytes(self.other_aws.certificate_pem)
         (files / "azure.json").write_text(json.dumps(self.azure.jwks))
-        (files / "eks.txt").write_text(
-            f"# looked at by hand\n{self.listed.digest.hex()}\n{self.ended.digest.hex()}  # old\n"
-        )
+        digests = (self.listed.digest, self.ended.digest, *listed)
+        text = "# looked at by hand\n" + "".join(f"{one.hex()}  # one\n" for one in digests)
+        (files / "eks.txt").write_text(text)
         self.policy = files / "enrolment.toml"
         self.choose(classes)
         self.site = VerifierSite(

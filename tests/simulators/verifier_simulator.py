@@ -27,10 +27,16 @@ from attestation.pcr import PcrSelection
 from attestation.tpm.attest import parse_attest
 from attestation.tpm.public import parse_public
 from attestation.tpm.signature import verify_attest
-from attestation.wire.enrolment_codec import decode_enrolment
+from attestation.wire.enrolment_codec import decode_activation, decode_enrolment
 from attestation.wire.evidence_codec import decode_evidence
 from device_agent.errors import DeviceAgentError, VerifierRefused
-from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply
+from device_agent.ports import (
+    ActivationReply,
+    ChallengeReply,
+    EnrolmentReply,
+    EvidenceReply,
+    KeyRole,
+)
 from tests.simulators.agents_simulator import AgentsSimulator, answer_agents
 from tests.simulators.authority import Authority
 from tests.simulators.ima_kernel import split_entries
@@ -77,6 +83,14 @@ class VerifierSimulator:
     def _spend(self, nonce: bytes, purpose: str) -> None:
         if self._nonces.pop(nonce, None) != purpose:
             raise VerifierRefused("nonce-forged", "not our nonce", http_status=400)
+
+    def enrols_as(self) -> KeyRole | None:
+        return KeyRole.IDEVID
+
+    def begin_activation(self, message: bytes) -> ActivationReply:
+        assert decode_activation(message)
+        self._begin("begin_activation")
+        raise VerifierRefused("enrolment-denied", "no class rests on it", http_status=403)
 
     def enrolment_challenge(self) -> ChallengeReply:
         self._begin("enrolment_challenge")

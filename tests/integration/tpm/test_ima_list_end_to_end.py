@@ -26,7 +26,14 @@ from device_agent.errors import VerifierRefused
 from device_agent.loop import Clock, DaemonLoop
 from device_agent.main import LdevidIdentity, assemble, pacing_of
 from device_agent.notify import SystemdNotifier
-from device_agent.ports import ChallengeReply, EnrolmentReply, EvidenceReply, VerifierClient
+from device_agent.ports import (
+    ActivationReply,
+    ChallengeReply,
+    EnrolmentReply,
+    EvidenceReply,
+    KeyRole,
+    VerifierClient,
+)
 from device_agent.settings import Settings, parse_settings
 from device_agent.tpm.adapter import EsapiTpm
 from tests.simulators.ima_kernel import ImaKernel, split_entries
@@ -52,6 +59,12 @@ class Overheard:
 
     behind: VerifierClient
     sent: list[Sent] = field(default_factory=list)
+
+    def enrols_as(self) -> KeyRole | None:
+        return self.behind.enrols_as()
+
+    def begin_activation(self, message: bytes) -> ActivationReply:
+        return self.behind.begin_activation(message)
 
     def enrolment_challenge(self) -> ChallengeReply:
         return self.behind.enrolment_challenge()
