@@ -10,7 +10,7 @@ from attestation.algorithms import HashAlgorithm
 from attestation.identity import agent_name
 from device_agent.agents import AgentRecord, Certified
 from device_agent.checks import Check, Grade
-from device_agent.collector import Sources
+from device_agent.collector import InitialTrust, Sources
 from device_agent.doctor import Patient, examine
 from device_agent.errors import (
     DeviceAgentError,
@@ -28,6 +28,7 @@ from device_agent.sources.ima_list import ImaListFile
 from device_agent.state.files import SavedState
 from tests.simulators import soft_agent
 from tests.simulators.soft_device import SoftManufacturer, SoftTpm
+from tests.simulators.soft_endorsement import SoftEk
 from tests.simulators.soft_ima import entry, field, ng, tagged
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -63,7 +64,7 @@ class SickTpm(SoftTpm):
         return replace(super().status(), in_lockout=self.locked, lockout_counter=self.counted)
 
 
-def patient(folder: Path, tpm: SoftTpm | None = None) -> Patient:
+def patient(folder: Path, tpm: SoftTpm | None = None, trust: InitialTrust | None = None) -> Patient:
     (folder / "log").write_bytes(b"log")
     tpm = tpm or SickTpm(MANUFACTURER)
     tpm.create_ldevid()
@@ -73,6 +74,7 @@ def patient(folder: Path, tpm: SoftTpm | None = None) -> Patient:
             tpm=tpm,
             firmware_log=FirmwareLogFile(folder / "log"),
             host=HostFacts(agent_version="test"),
+            trust=trust or InitialTrust(),
         ),
         verifier=Verifier(NOW),
         saved=SavedState(phase="attesting", saved_at=NOW, credential=CREDENTIAL),
@@ -437,3 +439,25 @@ def test_agents_that_cannot_be_renewed_are_told_by_name(tmp_path: Path) -> None:
     assert (
         "planner: the last request failed: scope-exceeded" in found(sick, "agent identity").reason
     )
+
+
+def test_device_that_enrols_by_its_endorsement_key_needs_no_manufacturers_identity(
+    tmp_path: Path,
+) -> None:
+    tpm = SickTpm()
+    tpm.ek = SoftEk()
+    tpm.keys.pop(KeyRole.IDEVID)
+    trust = InitialTrust(idevid=False, tpm_ek=True)
+
+    checks = {one.name: one for one in examine(patient(tmp_path, tpm, trust))}
+
+    assert "key idevid" not in checks
+    assert "idevid certificate" not in checks
+    assert checks["key iak"].grade is Grade.OK
+    assert checks["endorsement key"].grade is Grade.OK
+    assert tpm.ek.digest.hex() in checks["endorsement key"].reason
+    tpm.keys.pop(KeyRole.IAK)
+    tpm.ek = None
+    checks = {one.name: one for one in examine(patient(tmp_path, tpm, trust))}
+    assert checks["key iak"].grade is Grade.WARN
+    assert checks["endorsement key"].grade is Grade.FAIL
