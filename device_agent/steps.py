@@ -51,7 +51,7 @@ def enrol_once(
 
 
 def _challenged(
-    sources: Sources, verifier: VerifierClient, pulse: Callable[[], None]
+    sources: Sources, verifier: Enroller, pulse: Callable[[], None]
 ) -> tuple[ChallengeReply, Shown]:
     """Ask for a challenge; say what is to be shown of the device's identity with the answer."""
     trust = sources.trust

@@ -192,7 +192,7 @@ class HttpsVerifier:
         return connection.exchange(method, path, body=body, headers=headers, again=again)
 
     def _post(
-        self, role: KeyRole, path: str, body: bytes, media_type: str, *, again: bool
+        self, role: KeyRole | None, path: str, body: bytes, media_type: str, *, again: bool
     ) -> Answer:
         headers = {**_JSON, "Content-Type": media_type} if media_type else _JSON
         return self.ask(role, "POST", path, body=body, headers=headers, again=again)

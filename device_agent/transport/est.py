@@ -39,7 +39,14 @@ from attestation.wire.est import (
 )
 from attestation.wire.media_types import EST_NONCE, PKCS7, PKCS10, PROBLEM
 from device_agent.errors import SettingsInvalid, TpmRefused
-from device_agent.ports import LDEVID_SLOTS, ChallengeReply, EnrolmentReply, KeyRole, Tpm
+from device_agent.ports import (
+    LDEVID_SLOTS,
+    ActivationReply,
+    ChallengeReply,
+    EnrolmentReply,
+    KeyRole,
+    Tpm,
+)
 from device_agent.transport.answers import read_document, strange
 from device_agent.transport.connection import Answer
 
@@ -83,6 +90,21 @@ class EstEnroller:
         self._https = https
         self._tpm = tpm
         self._path = f"{PATH}/{label}" if label else PATH
+
+    def enrols_as(self) -> KeyRole | None:
+        """Return IDEVID: this door takes no other."""
+        return KeyRole.IDEVID
+
+    def begin_activation(self, message: bytes) -> ActivationReply:
+        """Refuse: EST knows no challenge by endorsement key.
+
+        Raises:
+            SettingsInvalid: Always.
+        """
+        raise SettingsInvalid(
+            f"EST has no challenge by endorsement key ({len(message)} bytes were to be sent); "
+            'enrol without --est, or set enrolment.initial_trust = "idevid"'
+        )
 
     def enrolment_challenge(self) -> ChallengeReply:
         """Ask for a nonce, as the IDevID (draft-ietf-lamps-attestation-freshness, 5.1)."""

@@ -21,7 +21,7 @@ from attestation.wire.est import (
     encode_body,
     encode_nonce_response,
 )
-from device_agent.errors import TpmRefused, VerifierRefused, VerifierUnreachable
+from device_agent.errors import SettingsInvalid, TpmRefused, VerifierRefused, VerifierUnreachable
 from device_agent.ports import KeyRole
 from device_agent.transport.connection import Answer
 from device_agent.transport.est import EstEnroller
@@ -189,3 +189,11 @@ def test_key_that_is_in_no_slot_is_not_signed_for(tpm: SoftTpm) -> None:
 
     with pytest.raises(TpmRefused, match="neither slot"):
         EstEnroller(Server({}), tpm).enrol(encode_enrolment(request_of(other)))
+
+
+def test_est_is_for_devices_with_a_manufacturers_identity(tpm: SoftTpm) -> None:
+    enroller = EstEnroller(Server({}), tpm)
+
+    assert enroller.enrols_as() is KeyRole.IDEVID
+    with pytest.raises(SettingsInvalid, match="no challenge by endorsement key"):
+        enroller.begin_activation(b"asked")
