@@ -30,7 +30,7 @@ from typing import Final
 
 from attestation.errors import LimitExceeded, MalformedInput
 from attestation.logs.ima.aggregate import BOOT_AGGREGATE
-from attestation.logs.ima.follow import Known
+from attestation.logs.ima.follow import Known, hashed_entries
 from attestation.logs.ima.signature import FileKey
 from attestation.logs.ima.template import ng_data, sized
 from attestation.refusals import RefusalCode
@@ -121,7 +121,7 @@ def _policy(table: Mapping[str, object], fingerprint: str) -> RuntimePolicy:
         fingerprint=fingerprint,
         description=_text(table, "description"),
         known=Known(
-            entries=frozenset(entries),
+            entries=hashed_entries(entries),
             digests=frozenset(sized(digest) for digest in digests),
             width=_width(digests),
         ),

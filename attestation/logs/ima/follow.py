@@ -16,12 +16,14 @@ are not.
 **The list may run ahead** of the quote: it is followed until every quoted PCR that it extends holds
 the quoted value, and no further. What comes after is not proven, and is judged next time.
 
-One entry costs two hashes and a look into a set; nothing is made for an entry that is known.
+One entry costs two hashes, and nothing is made for one that is known. In the SHA-256 bank a known
+one costs a single hash: its template data *is* the known one, byte for byte, whose hash was
+computed when the policy was compiled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
@@ -73,14 +75,21 @@ class Known:
     """Entries that need no look, as the bytes that the kernel hashes.
 
     Attributes:
-        entries: Template data of ``ima-ng``: a digest with its path.
+        entries: Template data of ``ima-ng`` (a digest with its path), each with its own SHA-256:
+            :func:`hashed_entries`.
         digests: d-ng fields with their length: a digest under any path.
         width: Bytes of the fields in ``digests`` that are looked for; others go to the judge.
     """
 
-    entries: AbstractSet[bytes] = _NOTHING
+    entries: Mapping[bytes, bytes] = field(default_factory=dict)
     digests: AbstractSet[bytes] = _NOTHING
     width: int = _SHA256_FIELD
+
+
+def hashed_entries(entries: Iterable[bytes]) -> Mapping[bytes, bytes]:
+    """Return template data with its SHA-256, for :class:`Known`."""
+    hasher = CONSTRUCTORS[HashAlgorithm.SHA256]
+    return {data: hasher(data).digest() for data in entries}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +187,7 @@ def _follow_one(
     unpack, head_size = _HEADS[size].unpack_from, _HEADS[size].size
     zeros, ones, ng_name = bytes(size), b"\xff" * bank.size, _NG_NAME
     entries, digests, width = known.entries, known.digests, known.width
+    recall = entries.get if bank is HashAlgorithm.SHA256 and not old else _forget
     tell, length_at = judge.judge, LE_U32.unpack_from
     value, target = place.before(bank, main), place.quoted[bank][main]
     number, offset, end = place.entries, 0, len(content)
@@ -193,6 +203,8 @@ def _follow_one(
             if digest == zeros:
                 hashed = ones
                 tell(number, ImaEntry(pcr, digest, NG, data))
+            elif (recalled := recall(data)) is not None:
+                hashed = recalled
             else:
                 hashed = inner(data).digest()
                 if padding:
@@ -214,6 +226,11 @@ def _follow_one(
         number += 1
     _check_end(content, offset, number, cut=value != target)
     return _Run(value, number - place.entries, offset, value == target)
+
+
+def _forget(_: bytes) -> bytes | None:
+    """Recall nothing: the hashes kept are not of this bank."""
+    return None
 
 
 def _check_end(content: bytes, offset: int, number: int, *, cut: bool) -> None:

@@ -14,7 +14,7 @@ from attestation.algorithms import HashAlgorithm
 from attestation.errors import AttestationError, MalformedInput
 from attestation.logs.ima import ImaEntry, parse_ima_list, replay_ima
 from attestation.logs.ima.aggregate import BOOT_AGGREGATE, AggregateVerdict, judge_aggregate
-from attestation.logs.ima.follow import Followed, Known, Place, follow
+from attestation.logs.ima.follow import Followed, Known, Place, follow, hashed_entries
 from attestation.logs.ima.measured import binary_list
 from attestation.logs.ima.template import ImaFile, path_of, read_template, show
 from attestation.pcr import PcrBanks
@@ -223,7 +223,7 @@ def led_to(
     chosen=pieces,
     at=st.integers(0, 12),
     padded=st.booleans(),
-    banks=st.sampled_from([(SHA256,), BANKS]),
+    banks=st.sampled_from([(HashAlgorithm.SHA1,), (SHA256,), (HashAlgorithm.SHA384,), BANKS]),
 )
 def test_pass_agrees_with_a_plain_replay_of_every_prefix(
     *, chosen: list[tuple[str, int]], at: int, padded: bool, banks: tuple[HashAlgorithm, ...]
@@ -235,7 +235,7 @@ def test_pass_agrees_with_a_plain_replay_of_every_prefix(
     quoted = {
         bank: {pcr: plain[bank].get(pcr, zeros[bank][pcr]) for pcr in (10, 11)} for bank in banks
     }
-    known = Known(frozenset(ng(b"/%d" % one, b"%d" % one) for one in range(4)))
+    known = Known(hashed_entries(ng(b"/%d" % one, b"%d" % one) for one in range(4)))
 
     followed, told = passed(b"".join(parts), quoted, known=known, padded=padded)
 
@@ -259,6 +259,25 @@ def test_pass_in_two_pieces_ends_where_the_whole_ends(first: int, second: int) -
 
     assert (followed.matched, followed.entries) == (True, second)
     assert told == list(range(first, first + second))
+
+
+def test_known_entries_are_kept_with_their_own_hash() -> None:
+    entries = [ng(b"/%d" % one, b"%d" % one) for one in range(3)]
+    assert hashed_entries(entries) == {one: SHA256.digest(one) for one in entries}
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("bank", [HashAlgorithm.SHA1, SHA256, HashAlgorithm.SHA384])
+def test_known_entries_extend_each_bank_by_its_own_rule(
+    bank: HashAlgorithm, *, padded: bool
+) -> None:
+    parts = [made("known", number) for number in range(4)]
+    quoted = led_to(parts, (bank,), padded=padded)
+    known = Known(hashed_entries(ng(b"/%d" % one, b"%d" % one) for one in range(4)))
+
+    followed, told = passed(b"".join(parts), quoted, known=known, padded=padded)
+
+    assert (followed.matched, followed.entries, told) == (True, 4, [])
 
 
 def test_digest_under_any_path_is_known() -> None:
