@@ -6,6 +6,7 @@ import json
 from typing import Final
 
 from tests.conformance.generate import (
+    attested_csrs,
     boots,
     endorsement_keys,
     enrolments,
@@ -32,6 +33,7 @@ _MODULES: Final = (
     other_pcrs,
     freshness,
     enrolments,
+    attested_csrs,
     endorsement_keys,
     manufacture,
     http,

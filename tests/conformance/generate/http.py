@@ -60,7 +60,7 @@ def sequence(
 
 def cases() -> list[Json]:
     """Every case of this file."""
-    return [*_doors(), *_readers(), *_identities(), *_failures(), *_relays(), *_ids()]
+    return [*_doors(), *_est(), *_readers(), *_identities(), *_failures(), *_relays(), *_ids()]
 
 
 def _doors() -> list[Json]:
@@ -80,6 +80,9 @@ def _doors() -> list[Json]:
         "evidence": (_EVIDENCE, certificate),
         "enrolment-challenge": ("POST /enrol/v1/challenges", certificate),
         "enrolment": ("POST /enrol/v1/requests", certificate),
+        "est-nonce": ("GET /.well-known/est/nonce", certificate),
+        "est-enrolment": ("POST /.well-known/est/simpleenroll", certificate),
+        "est-renewal": ("POST /.well-known/est/simplereenroll", certificate),
     }
     return [
         sequence(
@@ -91,6 +94,54 @@ def _doors() -> list[Json]:
             step("stranger", request, "refused", code, status=401),
         )
         for name, (request, code) in told.items()
+    ]
+
+
+def _est() -> list[Json]:
+    est = "/.well-known/est"
+    return [
+        sequence(
+            "est-renewal-by-manufacturers-identity",
+            "N15",
+            "A manufacturer's identity renews nothing",
+            _GOOD_FOR,
+            ENROL,
+            step(
+                "device-idevid",
+                f"POST {est}/simplereenroll",
+                "refused",
+                "client-certificate-wrong",
+                status=401,
+            ),
+        ),
+        *(
+            sequence(
+                f"est-{operation}",
+                "N15",
+                title,
+                "What is not offered is refused by name, not ignored and not half done.",
+                ENROL,
+                step("device", f"POST {est}/{operation}", "refused", code, status=501),
+            )
+            for operation, code, title in (
+                ("serverkeygen", "est-serverkeygen-refused", "No key is made outside the TPM"),
+                ("fullcmc", "est-fullcmc-unsupported", "Full CMC is refused by name"),
+            )
+        ),
+        sequence(
+            "est-label-unknown",
+            "N15",
+            "A label that no class has is refused",
+            "A mistyped label must not land in a class that asks for less.",
+            ENROL,
+            step(
+                "stranger",
+                f"GET {est}/unheard-of/cacerts",
+                "refused",
+                "est-label-unknown",
+                status=404,
+            ),
+        ),
     ]
 
 

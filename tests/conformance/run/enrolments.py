@@ -1,11 +1,13 @@
-"""Kind ``enrolment``: one request, judged as the service judges it."""
+"""Kinds ``enrolment`` and ``attested-csr``: one request, judged as the service judges it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from attestation.certificates import parse_certificate
 from attestation.evidence import Quote
+from attestation.wire.attested_csr import read_attested_csr
 from attestation.wire.enrolment_codec import (
     EnrolmentRequest,
     decode_enrolment,
@@ -16,15 +18,31 @@ from tests.conformance.generate.freshness import authority
 from tests.conformance.run.bench import anchors_of, moment, policy_of, reference_of
 from tests.conformance.run.outcome import Outcome
 from verifier.issuance.enrol import EnrolmentTerms, judge_enrolment
+from verifier.issuance.enrolment_policy import DEFAULT_POLICY
+from verifier.issuance.est import require_same_names, require_whole
 
 
 def run(given: Mapping[str, Any]) -> Outcome:
     """Judge one enrolment request; a refusal is raised."""
+    return _judged(given, decode_enrolment(encode_enrolment(request_of(given["request"]))))
+
+
+def run_csr(given: Mapping[str, Any]) -> Outcome:
+    """Judge one PKCS#10 request as the EST door does; a refusal is raised."""
+    csr = octets(given["csr"])
+    if "renews" in given:
+        require_same_names(csr, parse_certificate(octets(given["renews"])))
+    request = read_attested_csr(csr, octets(given["tls_client_certificate"]))
+    require_whole(request, DEFAULT_POLICY.devices, is_known=False)
+    return _judged(given, request)
+
+
+def _judged(given: Mapping[str, Any], request: EnrolmentRequest) -> Outcome:
     anchors = anchors_of([octets(der) for der in given["trust_anchors"]])
     if "revocation_lists" in given:
         anchors = anchors.with_revocations([octets(der) for der in given["revocation_lists"]])
     accepted = judge_enrolment(
-        decode_enrolment(encode_enrolment(request_of(given["request"]))),
+        request,
         presented=octets(given["tls_client_certificate"]),
         challenge=authority(),
         terms=EnrolmentTerms(

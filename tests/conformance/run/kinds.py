@@ -23,6 +23,7 @@ RUNNERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Outcome]]] = {
     "firmware-log": logs.run,
     "evidence-sequence": sequences.run,
     "enrolment": enrolments.run,
+    "attested-csr": enrolments.run_csr,
     "ek-certificate": endorsement_keys.run_certificate,
     "activation": endorsement_keys.run_activation,
     "ima-list": runtime.run,

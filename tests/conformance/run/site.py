@@ -30,7 +30,7 @@ _STATUS_WORDS: Final = {
     "contraindicated": "refused",
     "none": "warning",
 }
-_REFUSING: Final = {401, 403, 404, 409, 410, 429}
+_REFUSING: Final = {401, 403, 404, 409, 410, 429, 501}
 
 
 @cache
