@@ -354,8 +354,8 @@ def taken_by(one: IdentityClaim, holder: str) -> Conflict:
     """Return the refusal of an identity that another device is."""
     return Conflict(
         RefusalCode.IDENTITY_TAKEN,
-        f"this {one.kind} belongs to device {holder}; two devices cannot be one. If the hardware "
-        "moved to another device, revoke the old one first",
+        f"this {one.kind} belongs to device {holder}; two devices cannot be one. Find out "
+        "which of them is a copy; hardware that was moved keeps the device id it had",
     )
 
 
