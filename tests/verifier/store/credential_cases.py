@@ -222,6 +222,39 @@ class CredentialCases:
             work.put_agent(an_agent(version=1, owner="noor"))
         assert store.agent(NAME, "planner") == an_agent(version=2, owner="noor")
 
+    def test_agents_live_certificates_are_told_newest_first(self, store: SqlStore) -> None:
+        agents = {"kind": CredentialKind.AGENT, "agent": "planner"}
+        for serial in (1, 2, 3):
+            issue(store, another(serial, not_after=AT + timedelta(hours=serial), **agents))
+        issue(store, another(4, kind=CredentialKind.AGENT, agent="mailer"))
+        issue(store, another(5))
+        with store.work() as work:
+            assert work.revoke_certificate(another(3).sha256, 1, "lost", AT)
+
+        def live(after: timedelta) -> list[int]:
+            found = store.live_certificates(NAME, "planner", AT + after)
+            return [one.certificate.serial - 2**128 for one in found]
+
+        assert live(timedelta(0)) == [2, 1]
+        assert live(timedelta(hours=1)) == [2]
+        assert live(timedelta(hours=2)) == []
+
+    def test_device_that_moved_on_is_not_held(self, store: SqlStore) -> None:
+        """What was judged must still stand when it is written."""
+        record = store.device(NAME)
+        assert record is not None
+        with store.work() as work:
+            work.hold_device(NAME, record.version)
+        unchanged = store.device(NAME)
+        assert unchanged == record
+        with store.work() as work:
+            work.revoke(NAME, "stolen", LATER)
+        with pytest.raises(Conflict) as caught, store.work() as work:
+            work.hold_device(NAME, record.version)
+        assert caught.value.code is RefusalCode.CONFLICT
+        with pytest.raises(Conflict), store.work() as work:
+            work.hold_device(DeviceId("nobody"), 1)
+
     def test_second_claimant_of_an_identity_is_refused(self, store: SqlStore) -> None:
         claim = IdentityClaim(kind="ek", value=bytes(32))
         with store.work() as work:
