@@ -134,6 +134,7 @@ def test_secret_that_cannot_be_one_is_refused(tmp_path: Path, content: bytes) ->
 
 def test_key_file_that_is_gone_or_none_is_refused(keys: Keys, tmp_path: Path) -> None:
     path = current_key(keys)
+    good = path.read_bytes()
     other = rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -145,7 +146,7 @@ def test_key_file_that_is_gone_or_none_is_refused(keys: Keys, tmp_path: Path) ->
             keys.authority()
         assert refused.value.code is RefusalCode.KEYS_UNUSABLE
     path.unlink()
-    path.symlink_to(secret(tmp_path / "elsewhere"))
+    path.symlink_to(secret(tmp_path / "elsewhere", good))
     with pytest.raises(Unavailable) as linked:
         keys.authority()
     assert linked.value.code is RefusalCode.KEYS_UNUSABLE
