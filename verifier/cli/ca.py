@@ -16,7 +16,7 @@ from attestation.refusals import RefusalCode
 from verifier.api.documents import moment
 from verifier.cli import context, output
 from verifier.cli.authority_log import described, record, require_log
-from verifier.cli.ca_certificates import count_running, revoke_all
+from verifier.cli.ca_certificates import count_running, publish_list, revoke_all
 from verifier.cli.context import Json
 from verifier.cli.reference_values import read_bounded
 from verifier.errors import Conflict, RequestRefused
@@ -32,6 +32,7 @@ from verifier.settings import Settings
 from verifier.sources import SystemClock, SystemEntropy
 
 MAX_CERTIFICATE_BYTES: Final = 16_384
+MAX_LIST_BYTES: Final = 1024 * 1024
 
 ca = typer.Typer(
     no_args_is_help=True, help="Keys and certificates of the CAs that certify devices and agents."
@@ -150,7 +151,7 @@ def import_certificate(certificate: CertificateFile, *, as_json: Json = False) -
     require_log(settings)
     ceremony, keys = _ceremony(settings)
     try:
-        entry = ceremony.accept(_certificate(certificate), SystemClock().now())
+        entry = ceremony.accept(read_certificate(certificate), SystemClock().now())
     finally:
         keys.close()
     _done(settings, "imported", entry, f"{entry.id} issues from now on", as_json=as_json)
@@ -162,7 +163,7 @@ def trust(certificate: CertificateFile, *, as_json: Json = False) -> None:
     settings = context.settings()
     require_log(settings)
     ceremony, at = _ceremony(settings)[0], SystemClock().now()
-    root = _certificate(certificate)
+    root = read_certificate(certificate)
     new = ceremony.trust(root, at)
     told = {"root": certified_key_id(root), "subject": root.subject.rfc4514_string()}
     if new:
@@ -191,6 +192,26 @@ def distrust(
         "too (docs/certificate-authority.md), and make a new one: verifier ca rotate",
         as_json=as_json,
     )
+
+
+@ca.command("publish")
+def publish(
+    file: Annotated[Path, typer.Argument(readable=False, help="Of: verifier ca revoke, PEM.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Take the root's newest revocation list into the store."""
+    settings, at = context.settings(), SystemClock().now()
+    try:
+        found = x509.load_pem_x509_crl(read_bounded(file, MAX_LIST_BYTES))
+    except ValueError as error:
+        raise RequestRefused(
+            RefusalCode.CERTIFICATE_MALFORMED, f"{file} is not a PEM revocation list"
+        ) from error
+    root, number = publish_list(settings, found, at)
+    told = {"root": certified_key_id(root), "number": number, "revoked": len(found)}
+    record(settings, "published", told, at)
+    output.tell(told, f"list {number} of {told['root']} is in the store", as_json=as_json)
 
 
 @ca.command("remove")
@@ -243,7 +264,12 @@ def _done(settings: Settings, act: str, entry: RegisterEntry, text: str, *, as_j
     output.tell(told, text, as_json=as_json)
 
 
-def _certificate(path: Path) -> x509.Certificate:
+def read_certificate(path: Path) -> x509.Certificate:
+    """Read a PEM certificate.
+
+    Raises:
+        RequestRefused: ``certificate-malformed`` if it is none.
+    """
     try:
         return x509.load_pem_x509_certificate(read_bounded(path, MAX_CERTIFICATE_BYTES))
     except ValueError as error:

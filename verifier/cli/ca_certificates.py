@@ -10,11 +10,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from attestation.refusals import RefusalCode
 from verifier.cli import context
+from verifier.errors import Conflict
+from verifier.issuance.hierarchy import judge_root_list
 from verifier.keys.authority import DEVICE_CA
-from verifier.keys.register import RegisterEntry, load_certificate
+from verifier.keys.register import RegisterEntry, load_certificate, load_register
+from verifier.ports.credentials import PublishedList
 from verifier.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,6 +75,41 @@ def revoke_all(settings: Settings, entry: RegisterEntry, reason: str, at: dateti
         return done
     finally:
         store.close()
+
+
+def publish_list(
+    settings: Settings, found: x509.CertificateRevocationList, at: datetime
+) -> tuple[x509.Certificate, int]:
+    """Keep a root's revocation list; returns the root and the list's number.
+
+    Raises:
+        RequestRefused: If it is none of a root of ours, or not to be relied on now.
+        Conflict: ``conflict`` if a list of this number or a newer one is kept already.
+        Unavailable: If the store cannot answer.
+    """
+    directory = Path(settings.keys.directory)
+    roots = [load_certificate(directory / name) for name in load_register(directory).roots]
+    root, number = judge_root_list(found, roots, at)
+    encoding = serialization.Encoding.DER
+    published = PublishedList(
+        issuer_sha256=hashlib.sha256(root.public_bytes(encoding)).digest(),
+        number=number,
+        der=found.public_bytes(encoding),
+        this_update=found.last_update_utc,
+        next_update=found.next_update_utc or at,
+        revision=0,
+    )
+    store = context.store(settings)
+    try:
+        with store.work() as work:
+            if not work.put_list(published):
+                raise Conflict(
+                    RefusalCode.CONFLICT,
+                    f"list {number} or a newer one of this root is kept already",
+                )
+    finally:
+        store.close()
+    return root, number
 
 
 def _issued_by(

@@ -1,4 +1,4 @@
-"""``verifier ca root`` and ``ca sign``: what is done where the root is, without any settings."""
+"""``verifier ca root``, ``ca sign``, ``ca revoke``: done where the root is, without settings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from typing import Annotated
 
 import typer
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from attestation.refusals import RefusalCode
 from verifier.cli import output
-from verifier.cli.ca import MAX_CERTIFICATE_BYTES, RootFolder, RootPassphrase
+from verifier.cli.ca import (
+    MAX_CERTIFICATE_BYTES,
+    RootFolder,
+    RootPassphrase,
+    read_certificate,
+)
 from verifier.cli.context import Json
 from verifier.cli.reference_values import read_bounded
 from verifier.errors import RequestRefused
@@ -19,7 +25,7 @@ from verifier.issuance.hierarchy import ISSUING_LIFETIME, issuing_certificate
 from verifier.issuance.profiles import SERIAL_ENTROPY_BYTES, certificate_serial
 from verifier.keys.ceremony import DEFAULT_NAME
 from verifier.keys.files import write_public
-from verifier.keys.offline_root import ROOT_CERTIFICATE, make_root, open_root
+from verifier.keys.offline_root import ROOT_CERTIFICATE, make_root, open_root, revoke_issuing
 from verifier.keys.register import pem
 from verifier.sources import SystemClock, SystemEntropy
 
@@ -40,6 +46,35 @@ def make(
     output.tell(
         {"subject": subject, "certificate": str(folder / ROOT_CERTIFICATE)},
         f"made {subject}; on the verifier: verifier ca trust {ROOT_CERTIFICATE}",
+        as_json=as_json,
+    )
+
+
+def revoke(
+    certificate: Annotated[
+        Path, typer.Argument(readable=False, help="The issuing CA's certificate, PEM.")
+    ],
+    *,
+    root: RootFolder,
+    out: Annotated[Path, typer.Option(readable=False, help="Where the list goes, PEM.")],
+    days: Annotated[int, typer.Option(min=1, max=3653, help="Days that the list holds.")] = 365,
+    root_passphrase: RootPassphrase = None,
+    as_json: Json = False,
+) -> None:
+    """Have the root revoke an issuing CA whose key was stolen, and sign its revocation list."""
+    at = SystemClock().now()
+    made = revoke_issuing(
+        root,
+        open_root(root, root_passphrase),
+        read_certificate(certificate),
+        at=at,
+        until=at + timedelta(days=days),
+    )
+    write_public(out, made.public_bytes(serialization.Encoding.PEM))
+    output.tell(
+        {"list": str(out), "revoked": len(made)},
+        f"wrote {out}, {len(made)} revoked; on the verifier: verifier ca publish {out.name}, and "
+        "give it to relying parties",
         as_json=as_json,
     )
 

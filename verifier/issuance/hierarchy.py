@@ -110,6 +110,67 @@ def issuing_certificate(
     return builder.sign(root.key, root.digest)
 
 
+def root_list(
+    root: Issuer,
+    revoked: Sequence[tuple[int, datetime]],
+    *,
+    number: int,
+    at: datetime,
+    next_update: datetime,
+) -> x509.CertificateRevocationList:
+    """Sign the root's revocation list: the issuing CAs that are not to be believed (RFC 5280, 5).
+
+    Args:
+        root: The root.
+        revoked: Serial number and moment of each; the reason is cACompromise.
+        number: cRLNumber, above that of every list before.
+        at: Now.
+        next_update: Until when it may be relied on.
+    """
+    own = root.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(root.certificate.subject)
+        .last_update(at)
+        .next_update(next_update)
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), critical=False
+        )
+    )
+    reason = x509.CRLReason(x509.ReasonFlags.ca_compromise)
+    for serial, moment in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(moment)
+        builder = builder.add_revoked_certificate(
+            entry.add_extension(reason, critical=False).build()
+        )
+    return builder.sign(root.key, root.digest)
+
+
+def judge_root_list(
+    found: x509.CertificateRevocationList, roots: Sequence[x509.Certificate], at: datetime
+) -> tuple[x509.Certificate, int]:
+    """Return the root that signed a list, and the list's number.
+
+    Raises:
+        RequestRefused: ``ca-certificate-wrong`` if none of the roots did, or it has no number or
+            end; ``ca-expired`` if it is not to be relied on now.
+    """
+    root = next((one for one in roots if _lists(one, found)), None)
+    if root is None:
+        raise _refused("the revocation list is not signed by a root of ours")
+    try:
+        number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except (x509.ExtensionNotFound, ValueError) as error:
+        raise _refused("the revocation list has no number") from error
+    if found.next_update_utc is None or not found.last_update_utc <= at < found.next_update_utc:
+        raise RequestRefused(
+            RefusalCode.CA_EXPIRED,
+            f"the revocation list holds from {found.last_update_utc} to {found.next_update_utc}",
+        )
+    return root, number
+
+
 def judge_root(certificate: x509.Certificate, at: datetime) -> None:
     """Refuse what is no root: not a CA's, not signed by itself, or not valid now.
 
@@ -155,6 +216,16 @@ def judge_issuing(
     return root
 
 
+def judge_signed(certificate: x509.Certificate, root: x509.Certificate) -> None:
+    """Refuse a certificate that a root did not sign.
+
+    Raises:
+        RequestRefused: ``ca-certificate-wrong``.
+    """
+    if not _signed_by(certificate, root):
+        raise _refused(f"{_called(certificate)} is not signed by {_called(root)}")
+
+
 def require_ca(certificate: x509.Certificate, key: PublicKey) -> None:
     """Refuse a certificate that is not a CA's, or is one of another key than ``key``.
 
@@ -192,6 +263,13 @@ def _signed_by(certificate: x509.Certificate, root: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
+
+
+def _lists(root: x509.Certificate, found: x509.CertificateRevocationList) -> bool:
+    key = root.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or found.issuer != root.subject:
+        return False
+    return found.is_signature_valid(key)
 
 
 def _called(certificate: x509.Certificate) -> str:

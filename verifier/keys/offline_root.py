@@ -6,6 +6,7 @@ for the passphrase: key and passphrase belong on different media.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -15,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.base64url import base64url
 from verifier.errors import SettingsInvalid
-from verifier.issuance.hierarchy import require_ca, root_certificate
+from verifier.issuance.hierarchy import judge_signed, require_ca, root_certificate, root_list
 from verifier.issuance.profiles import SERIAL_ENTROPY_BYTES, Issuer, certificate_serial
-from verifier.keys.files import make_directory, write_public, write_secret
+from verifier.keys.files import make_directory, read_file, write_public, write_secret
 from verifier.keys.register import load_certificate, pem
 from verifier.keys.sealed_key import open_sealed, seal
 from verifier.keys.secret_source import SecretSource, passphrase_file
@@ -28,6 +29,7 @@ OFFLINE_ROOT: Final = "offline-root"
 
 ROOT_KEY: Final = "root.key.pem"
 ROOT_CERTIFICATE: Final = "root.cert.pem"
+ROOT_REVOKED: Final = "root.revoked.json"
 ROOT_PASSPHRASE: Final = "root.passphrase"  # noqa: S105 - a file's name
 _PASSPHRASE_BYTES: Final = 32
 
@@ -83,6 +85,49 @@ def open_root(folder: Path, passphrase: Path | None) -> Issuer:
     key = open_sealed(folder / ROOT_KEY, secret)
     require_ca(certificate, key.public_key())
     return Issuer(certificate=certificate, key=key)
+
+
+def revoke_issuing(
+    folder: Path, root: Issuer, certificate: x509.Certificate, *, at: datetime, until: datetime
+) -> x509.CertificateRevocationList:
+    """Revoke an issuing CA and sign the root's list; what was revoked before stays on it.
+
+    Args:
+        folder: The root's: it remembers number and serials.
+        root: The root, opened.
+        certificate: The issuing CA's.
+        at: Now.
+        until: The list's nextUpdate.
+
+    Raises:
+        RequestRefused: ``ca-certificate-wrong`` if the root did not sign it.
+        SettingsInvalid: If what the folder remembers is damaged.
+    """
+    judge_signed(certificate, root.certificate)
+    path = folder / ROOT_REVOKED
+    number, revoked = _remembered(path)
+    revoked.setdefault(certificate.serial_number, at.replace(microsecond=0))
+    document = {
+        "number": number + 1,
+        "revoked": {str(serial): moment.isoformat() for serial, moment in revoked.items()},
+    }
+    write_secret(path, json.dumps(document, indent=1).encode())  # before a list bears the number
+    return root_list(root, tuple(revoked.items()), number=number + 1, at=at, next_update=until)
+
+
+def _remembered(path: Path) -> tuple[int, dict[int, datetime]]:
+    if not path.exists():
+        return 0, {}
+    try:
+        document = json.loads(read_file(path))
+        moments = document["revoked"].items()
+        return int(document["number"]), {
+            int(serial): datetime.fromisoformat(moment) for serial, moment in moments
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsInvalid(
+            f"{path} does not say what the root revoked; restore it from a copy of the folder"
+        ) from error
 
 
 def root_of(folder: Path) -> x509.Certificate:

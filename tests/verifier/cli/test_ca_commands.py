@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
 import stat
+import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.simulators.command_line import Run, runner
 from tests.simulators.made_authority import copy_authority
@@ -261,6 +264,54 @@ def test_distrusting_a_ca_revokes_all_that_it_issued(device: SiteDevice, site_ho
     assert site_host.states() == ["root", "current", "distrusted"]
     bundle = (site_host.keys / "device-authorities.pem").read_bytes()
     assert len(x509.load_pem_x509_certificates(bundle)) == 2
+
+
+def test_root_revokes_a_stolen_ca_for_those_who_trust_the_root_alone(
+    host: Host, tmp_path: Path
+) -> None:
+    stolen = host.status()["authorities"][1]["id"]
+    certificate, crl = host.keys / "authority" / f"{stolen}.cert.pem", tmp_path / "root.crl.pem"
+    root = host.root / "root.cert.pem"
+
+    told = host.ca("revoke", certificate, "--root", host.root, "--out", crl)
+    host.ca("publish", crl)
+
+    assert told["revoked"] == 1
+    checked = subprocess.run(
+        ["openssl", "verify", "-crl_check", "-CAfile", root, "-CRLfile", crl, certificate],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "certificate revoked" in checked.stderr
+    der = x509.load_pem_x509_certificate(root.read_bytes()).public_bytes(Encoding.DER)
+    kept = open_store(host.url, with_outbox=False).published_list(hashlib.sha256(der).digest())
+    assert kept is not None
+    assert kept.number == 1
+    assert host.refused("publish", crl) == (1, "conflict")
+    host.ca("revoke", certificate, "--root", host.root, "--out", crl)
+    assert host.ca("publish", crl)["number"] == 2
+    assert host.acts() == ["published", "published"]
+
+
+def test_list_of_another_root_is_not_published_and_no_stranger_is_revoked(
+    host: Host, tmp_path: Path
+) -> None:
+    ours = host.status()["authorities"][1]["id"]
+    other, crl = tmp_path / "other", tmp_path / "other.crl.pem"
+    host.ca("root", other)
+    csr, certificate = tmp_path / "ca.csr", tmp_path / "ca.pem"
+    host.ca("request", csr)
+    host.ca("sign", csr, "--root", other, "--out", certificate)
+    host.ca("revoke", certificate, "--root", other, "--out", crl)
+
+    assert host.refused("publish", crl) == (2, "ca-certificate-wrong")
+    strange = host.keys / "authority" / f"{ours}.cert.pem"
+    words = ("revoke", strange, "--root", other, "--out", tmp_path / "x")
+    assert host.refused(*words) == (2, "ca-certificate-wrong")
+    (other / "root.revoked.json").write_text("[]")
+    words = ("revoke", certificate, "--root", other, "--out", tmp_path / "x")
+    assert host.refused(*words) == (2, "settings-invalid")
 
 
 def test_backup_is_restored_on_another_host_and_issues_there(
