@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.simulators.postgres import Postgres, postgres
 from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.trust_yard import TrustYard, without_idevid
 from tests.simulators.verifier_site import VerifierSite
 from tests.verifier.store.credential_cases import (
     CredentialCases,
@@ -78,6 +80,30 @@ def test_device_attests_to_a_verifier_on_postgres(tmp_path: Path, url: str) -> N
         assert device.enrol().status == 201
 
         assert [device.attest().json["status"] for _ in range(3)] == ["warning"] * 3
+
+
+def test_identity_claimed_twice_is_alarmed_and_an_activation_is_tried_once_over_replicas(
+    tmp_path: Path, url: str
+) -> None:
+    yard = TrustYard(tmp_path, store=url)
+    with yard.site, yard.site.replica() as twin:
+        first, second, ek = yard.device("BOTH-1"), yard.device("BOTH-2"), yard.certified_ek()
+        assert yard.enrol(first, ek=ek).status == 201
+        taken = yard.enrol(second, ek=ek)
+        begun = yard.begin(yard.site.client(), second, yard.listed).json
+        request = replace(
+            without_idevid(second.enrolment_request(begun)),
+            ek=yard.activated(begun, second, yard.listed),
+        )
+        here = yard.send(yard.site.client(), second, request)
+        there = yard.send(twin.client(), second, request)
+
+        assert (taken.status, taken.json["code"]) == (409, "identity-taken")
+        assert [(one.code, one.subject) for one in yard.site.running.store.alarms()] == [
+            ("identity-taken", "both-2")
+        ]
+        assert here.status == 201
+        assert there.json["code"] == "credential-activation-spent"
 
 
 def test_database_that_is_not_there_is_unavailable(tmp_path: Path) -> None:

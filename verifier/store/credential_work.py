@@ -241,8 +241,10 @@ class CredentialWriting:
         is_sqlite = self._connection.dialect.name == "sqlite"
         kept = (sqlite if is_sqlite else postgresql).insert(spent_activations)
         columns = {"sha256": sha256, "ends_us": to_us(ends_at)}
-        done = self._connection.execute(kept.on_conflict_do_nothing().values(**columns))
-        return done.rowcount == 1
+        # What was written is asked for: psycopg tells no number of rows for such an INSERT.
+        written = kept.on_conflict_do_nothing().values(**columns)
+        done = self._connection.execute(written.returning(spent_activations.c.sha256))
+        return done.first() is not None
 
     def raise_alarm(self, code: str, subject: str, reason: str, at: datetime) -> None:
         """Raise an alarm; one of the same code and subject that nobody has seen stays as it is."""
