@@ -79,7 +79,8 @@ def _wait_until_affirming(running: House, name: str) -> None:
     told = ""
     while time.monotonic() < end:
         running.household.check_alive()
-        told = run(running.site.device(name, "status", "--json"))
+        # 1 while the daemon has written no state yet.
+        told = run(running.site.device(name, "status", "--json"), statuses=(0, 1))
         if (json.loads(told).get("verdict") or {}).get("status") == "affirming":
             return
         time.sleep(0.2)

@@ -104,7 +104,9 @@ def _said(
 ) -> int:
     """Do one step, and say what came of it or what its owner has to do."""
     from attestation.wire.owner_binding import BindingRequest
-    from device_agent.main import agent_shelf, agents_tender, open_tpm
+    from device_agent.agents_kept import agent_shelf
+    from device_agent.main import open_tpm
+    from device_agent.once import agents_tender
     from device_agent.state.files import StateHeld
 
     with closing(open_tpm(settings)) as tpm, agents_tender(settings, tpm) as (store, tender):
@@ -171,7 +173,7 @@ def _awaits_owner(options: argparse.Namespace, request: BindingRequest) -> int:
 
 
 def _remove(settings: Settings, options: argparse.Namespace) -> int:
-    from device_agent.main import agent_shelf
+    from device_agent.agents_kept import agent_shelf
     from device_agent.tending import remove_agent
 
     name = _name(options.name)
@@ -192,7 +194,7 @@ def _remove(settings: Settings, options: argparse.Namespace) -> int:
 
 def _list(settings: Settings, options: argparse.Namespace) -> int:
     from device_agent.agents import troubles
-    from device_agent.main import agent_shelf
+    from device_agent.agents_kept import agent_shelf
     from device_agent.tending import records_of
 
     records = records_of(agent_shelf(settings))

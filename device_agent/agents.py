@@ -17,7 +17,6 @@ from typing import Final
 from attestation.identity import AgentName
 from attestation.refusals import RefusalCode
 from attestation.tpm.public import parse_public
-from attestation.wire.jwk import thumbprint
 from device_agent.agent_ports import AgentReply, TokenReply
 from device_agent.daemon import TRANSIENT_REFUSALS
 from device_agent.errors import DeviceAgentError
@@ -120,6 +119,8 @@ class AgentRecord:
     @property
     def thumbprint(self) -> str:
         """RFC 7638 thumbprint of its key."""
+        from attestation.wire.jwk import thumbprint  # noqa: PLC0415 - a megabyte; many have none
+
         return thumbprint(parse_public(self.key.public).key)
 
 

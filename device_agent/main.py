@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.tpm.templates import KeyTemplate
 from device_agent import telemetry
+from device_agent.agents_kept import OnceThereAreAgents, agent_shelf
 from device_agent.clock import elapsed_s, jitter, wall_clock
 from device_agent.collector import InitialTrust, Sources
-from device_agent.errors import SettingsInvalid, StateUnwritable, TpmKeyMissing
+from device_agent.errors import SettingsInvalid, StateUnwritable
 from device_agent.lifecycle import Credential, Moment
 from device_agent.loop import Clock, DaemonLoop, Identity
 from device_agent.measure.build import aibom_digest, measure_first, measured_agent
@@ -35,16 +36,15 @@ from device_agent.sources.cloud import CloudFiles
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
 from device_agent.sources.ima_list import ImaListFile
-from device_agent.state.agents import AgentShelf
 from device_agent.state.files import StateFile, StateHeld
 from device_agent.telemetry import Log
-from device_agent.tending import AgentTender
 from device_agent.transport.backoff import Backoff
 from device_agent.transport.client import HttpsVerifier, server_context
 from device_agent.transport.identities import TlsIdentities
 
 if TYPE_CHECKING:
     from device_agent.mqtt.publisher import BrokerReport, BrokerState
+    from device_agent.tending import AgentTender
     from device_agent.tpm.adapter import EsapiTpm
 
 VERSION: Final = "0.1.0"
@@ -264,36 +264,10 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
     )
 
 
-def agent_shelf(settings: Settings) -> AgentShelf:
-    """Return where the AI agents' records, certificates and tokens are."""
-    return AgentShelf(Path(settings.state.directory), _path(settings.agent.folder))
+def tender_of(parts: Parts, tpm: AgentKeys, log: Log, pulse: Callable[[], None]) -> AgentTender:
+    """Wire what looks after the AI agents of a device whose parts speak as its LDevID."""
+    from device_agent.tending import AgentTender  # noqa: PLC0415 - for devices with agents
 
-
-@contextmanager
-def agents_tender(settings: Settings, tpm: DaemonTpm) -> Iterator[tuple[StateFile, AgentTender]]:
-    """Wire what looks after the AI agents, for the commands; speaks as the LDevID of the state.
-
-    Yields:
-        The state directory, to be held while evidence is sent, and the tender.
-
-    Raises:
-        SettingsInvalid: As :func:`assemble`.
-        TpmKeyMissing: If the device is not enrolled.
-        StateCorrupt, StateUnwritable: If the state file cannot be read.
-    """
-    parts = assemble(settings, tpm)
-    saved = parts.store.load()
-    if saved is None or (saved.candidate or saved.credential) is None:
-        raise TpmKeyMissing("this device holds no LDevID certificate; enrol it first")
-    parts.identities.credential = saved.candidate or saved.credential
-    log = telemetry.open_log(settings.log.level, settings.log.format, wall_clock)
-    try:
-        yield parts.store, _tender(parts, tpm, log, lambda: None)
-    finally:
-        parts.verifier.close()
-
-
-def _tender(parts: Parts, tpm: AgentKeys, log: Log, pulse: Callable[[], None]) -> AgentTender:
     aibom = Path(parts.settings.agent.aibom) if parts.settings.agent.aibom else None
     return AgentTender(
         sources=parts.sources,
@@ -366,7 +340,9 @@ def run_daemon(settings: Settings, tpm: DaemonTpm, stop: StopSignal | None = Non
         log=log,
         intermediates=parts.intermediates,
         watchdog_s=watchdog_interval_s(os.environ),
-        agents=_tender(parts, tpm, log, notifier.watchdog),
+        agents=OnceThereAreAgents(
+            agent_shelf(settings), lambda: tender_of(parts, tpm, log, notifier.watchdog)
+        ),
     )
     try:
         parts.store.claim()

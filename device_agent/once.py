@@ -1,4 +1,4 @@
-"""The commands that do one thing and end: enrol, attest, rotate, check.
+"""The commands that do one thing and end: enrol, attest, rotate, check, those for AI agents.
 
 Each holds the state directory while it works, so that no daemon answers challenges at the same
 time, and writes after each step what the daemon would have written: it goes on from there.
@@ -10,18 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from device_agent import succession
+from device_agent import succession, telemetry
+from device_agent.agents_kept import agent_shelf
 from device_agent.checks import Check
 from device_agent.clock import elapsed_s, jitter, wall_clock
 from device_agent.daemon import CREDENTIAL_FAULTS
 from device_agent.doctor import Patient, examine
 from device_agent.errors import DeviceAgentError, StateCorrupt, StateUnwritable, TpmKeyMissing
 from device_agent.lifecycle import Credential, Fault, Moment, Phase, State, Verdict
-from device_agent.main import Parts, agent_shelf, renewal_of
+from device_agent.main import DaemonTpm, Parts, assemble, renewal_of, tender_of
 from device_agent.ports import Enroller, EvidenceReply, KeyRole
-from device_agent.state.files import SavedState
+from device_agent.settings import Settings
+from device_agent.state.files import SavedState, StateFile
 from device_agent.steps import attest_once, enrol_once
-from device_agent.tending import records_of
+from device_agent.tending import AgentTender, records_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,3 +217,27 @@ def examine_now(parts: Parts) -> tuple[Check, ...]:
             agents=agents,
         )
     )
+
+
+@contextmanager
+def agents_tender(settings: Settings, tpm: DaemonTpm) -> Iterator[tuple[StateFile, AgentTender]]:
+    """Wire what looks after the AI agents, for the commands; speaks as the LDevID of the state.
+
+    Yields:
+        The state directory, to be held while evidence is sent, and the tender.
+
+    Raises:
+        SettingsInvalid: As :func:`assemble`.
+        TpmKeyMissing: If the device is not enrolled.
+        StateCorrupt, StateUnwritable: If the state file cannot be read.
+    """
+    parts = assemble(settings, tpm)
+    saved = parts.store.load()
+    if saved is None or (saved.candidate or saved.credential) is None:
+        raise TpmKeyMissing("this device holds no LDevID certificate; enrol it first")
+    parts.identities.credential = saved.candidate or saved.credential
+    log = telemetry.open_log(settings.log.level, settings.log.format, wall_clock)
+    try:
+        yield parts.store, tender_of(parts, tpm, log, lambda: None)
+    finally:
+        parts.verifier.close()

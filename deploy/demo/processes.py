@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,11 +107,16 @@ class Household:
         self._running.clear()
 
 
-def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    statuses: Collection[int] = (0,),
+) -> str:
     """Run one command to its end and return its standard output.
 
     Raises:
-        StoryBrokenError: If it exits with another status than 0.
+        StoryBrokenError: If it exits with another status than one of ``statuses``.
     """
     done = subprocess.run(
         argv,
@@ -122,7 +127,7 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
         timeout=60,
         check=False,
     )
-    if done.returncode != 0:
+    if done.returncode not in statuses:
         command = " ".join(argv[:4])
         raise StoryBrokenError(
             f"'{command} …' ended with status {done.returncode}: "

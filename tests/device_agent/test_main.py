@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attestation.algorithms import HashAlgorithm
 from attestation.identity import agent_name
 from device_agent.agents import Wish
+from device_agent.agents_kept import agent_shelf
 from device_agent.errors import SettingsInvalid, TpmKeyMissing, TpmUnavailable, VerifierRefused
-from device_agent.main import StopSignal, agent_shelf, agents_tender, assemble, run_daemon
-from device_agent.once import attest_now, enrol_now, examine_now, rotate_now
+from device_agent.main import StopSignal, assemble, run_daemon
+from device_agent.once import agents_tender, attest_now, enrol_now, examine_now, rotate_now
 from device_agent.ports import KeyRole
 from device_agent.settings import Settings, parse_settings
 from device_agent.state.files import StateFile, StateHeld

@@ -27,16 +27,15 @@ from attestation.wire.owner_binding import BindingRequest, OwnerBinding, sign_bi
 from attestation.wire.wit import verify_wit
 from deploy.demo.swtpm import SoftwareTpm
 from device_agent.agents import AgentRecord, Wish
+from device_agent.agents_kept import agent_shelf
 from device_agent.errors import VerifierRefused
 from device_agent.main import (
     Parts,
     StopSignal,
-    agent_shelf,
-    agents_tender,
     assemble,
     run_daemon,
 )
-from device_agent.once import attest_now, enrol_now, rotate_now
+from device_agent.once import agents_tender, attest_now, enrol_now, rotate_now
 from device_agent.ports import KeyRole
 from device_agent.settings import Settings, parse_settings
 from device_agent.state.files import StateFile
