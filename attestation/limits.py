@@ -210,3 +210,12 @@ MAX_MODSIG_BYTES = 16 * 1024
 
 MAX_SIGNED_ATTRIBUTES = 16
 """Signed attributes of one appended signature; signing tools write three or four."""
+
+MAX_OCSP_REQUEST_BYTES = 16 * 1024
+"""One OCSP request; with one certificate it takes some 100 bytes, 300 with a nonce and a name."""
+
+MAX_OCSP_CERTIFICATES = 64
+"""Certificates asked for in one OCSP request; clients ask for one, or for their chain."""
+
+MAX_OCSP_NONCE_BYTES = 128
+"""A longer nonce must be refused (RFC 9654, 2.1)."""

@@ -106,6 +106,10 @@ class RefusalCode(StrEnum):
     AZURE_TOKEN_EXPIRED = "azure-token-expired"  # noqa: S105
     AZURE_TOKEN_FOREIGN = "azure-token-foreign"  # noqa: S105
 
+    CERTIFICATE_UNKNOWN = "certificate-unknown"
+    STATUS_LIST_UNKNOWN = "status-list-unknown"
+    ALARM_UNKNOWN = "alarm-unknown"
+
     # --- AI agents, their owners and tokens ------------------------------------------------
     AGENT_NAME_INVALID = "agent-name-invalid"
     AGENT_UNKNOWN = "agent-unknown"

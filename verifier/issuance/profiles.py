@@ -19,6 +19,7 @@ from attestation.certificates import (
 )
 from attestation.identity import DeviceId
 from verifier.issuance.certificate_profile import LDEVID, CertificateProfile, HolderForm
+from verifier.issuance.publication import Publication
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 """Keys that we certify."""
@@ -57,6 +58,7 @@ class Issuer:
         key: Its private key, or what signs with it (a token, a TPM).
         chain: The CAs between it and the root, its own issuer first, without the root; empty if
             the root signed it, or it is the root.
+        publication: Where its revocation lists are found, told in each certificate; None: nowhere.
 
     Raises:
         ValueError: If certificate and key do not belong together, or it is not a CA's.
@@ -65,6 +67,7 @@ class Issuer:
     certificate: x509.Certificate
     key: PrivateKey
     chain: tuple[x509.Certificate, ...] = ()
+    publication: Publication | None = None
 
     def __post_init__(self) -> None:
         if self.certificate.public_key() != self.key.public_key():
@@ -280,10 +283,13 @@ def _builder(
     for extension, critical in (
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_SIGNS if profile is None else profile.key_usage, True),
-        (_authority_key(issuer), False),
+        (authority_key(issuer), False),
         (x509.SubjectKeyIdentifier.from_public_key(key), False),
     ):
         builder = builder.add_extension(extension, critical=critical)
+    if issuer.publication is not None:
+        for told in issuer.publication.extensions(issuer.certificate):
+            builder = builder.add_extension(told, critical=False)
     return builder
 
 
@@ -300,7 +306,7 @@ _SIGNS: Final = x509.KeyUsage(
 )
 
 
-def _authority_key(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
+def authority_key(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
     """Name the issuer's key as its own certificate names it (RFC 5280, 4.2.1.1)."""
     try:
         own = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
