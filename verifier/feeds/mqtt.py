@@ -17,7 +17,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from attestation.result import TrustTier
 from verifier.errors import SettingsInvalid
 from verifier.feeds.topics import Topics
-from verifier.ports import OutboxRow
+from verifier.ports.outbox import OutboxRow
 from verifier.settings import MqttSettings
 from verifier.telemetry import Logger
 

@@ -11,7 +11,8 @@ import threading
 from typing import Final
 
 from verifier.errors import Unavailable
-from verifier.ports import Clock, EventSink, OutboxStore
+from verifier.ports import Clock
+from verifier.ports.outbox import EventSink, OutboxStore
 from verifier.telemetry import Logger, Metrics
 
 BATCH: Final = 100

@@ -50,7 +50,7 @@ class _Loaded:
 
 
 class CredentialAuthority:
-    """Implements :class:`verifier.ports.credentials.CertificateAuthority`.
+    """Implements :class:`verifier.ports.authority.CertificateAuthority`.
 
     Args:
         directory: The key directory.

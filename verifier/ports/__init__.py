@@ -16,6 +16,7 @@ from typing import Protocol
 from attestation.identity import DeviceId
 from attestation.logs.ima.progress import RuntimeProgress
 from verifier.appraisal.enrolment import Enrolment, LastSeen
+from verifier.issuance.revocation_policy import Consequence
 from verifier.ports.credentials import (
     CredentialReader,
     CredentialWork,
@@ -39,6 +40,8 @@ class DeviceRecord:
         revoked_reason: Why it was revoked; empty if it was not.
         seq: Number of its newest result; 0 before the first.
         version: Grows with every change of the row; a write names the version it was based on.
+        withdrawn: Whether the certificate that it was asked for by is revoked for the device's
+            state: it may attest, so that its recovery is seen, and nothing else.
     """
 
     enrolment: Enrolment
@@ -50,6 +53,7 @@ class DeviceRecord:
     revoked_reason: str = ""
     seq: int = 0
     version: int = 1
+    withdrawn: bool = False
 
     @property
     def device(self) -> DeviceId:
@@ -150,6 +154,7 @@ class Judgement:
         progress: How far the IMA list is proven now; None keeps what was known (nothing new was
             proven).
         progress_before: How far it was proven before: what the evidence goes on from.
+        consequence: What the revocation policy says of this result; None for nothing.
     """
 
     result: StoredResult
@@ -160,21 +165,7 @@ class Judgement:
     log_sha256: bytes | None = None
     progress: RuntimeProgress | None = None
     progress_before: RuntimeProgress | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxRow:
-    """One event that is recorded and not yet delivered.
-
-    Attributes:
-        number: Order of recording.
-        result: The result to be told.
-        revoked_reason: Why the device is revoked now; None if it is not.
-    """
-
-    number: int
-    result: StoredResult
-    revoked_reason: str | None = None
+    consequence: Consequence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +238,14 @@ class DeviceReader(Protocol):
         """Return results newest first, from the first with a ``seq`` below ``before`` (0: all)."""
         ...
 
+    def stale_devices(self, ended_by: datetime, *, after: str, limit: int) -> Sequence[DeviceId]:
+        """Return devices with a certificate in force whose newest result ended by a moment.
+
+        One without any result counts from its enrolment. In order of id, from the first after
+        ``after``.
+        """
+        ...
+
     def last_evidence(self, device: DeviceId) -> bytes | None:
         """Return the last evidence message of a device."""
         ...
@@ -298,6 +297,15 @@ class UnitOfWork(CredentialWork, Protocol):
         """Revoke a device, its agents and all certificates; False if there is no such device.
 
         ``code`` is the reason's number in revocation lists (RFC 5280, 5.3.1).
+        """
+        ...
+
+    def carry_out(
+        self, consequence: Consequence, device: DeviceId, at: datetime, *, agent: str = ""
+    ) -> int:
+        """Do to a device or agent what the revocation policy says; returns certificates revoked.
+
+        An alarm beside a revocation is raised only if something was revoked.
         """
         ...
 
@@ -366,28 +374,4 @@ class Store(DeviceReader, CredentialReader, Protocol):
 
     def tokens(self) -> Sequence[AccessToken]:
         """Return all tokens by name."""
-        ...
-
-
-class OutboxStore(Protocol):
-    """The outbox's side of the store."""
-
-    def waiting(self, limit: int) -> Sequence[OutboxRow]:
-        """Return the oldest undelivered rows in order."""
-        ...
-
-    def delivered(self, numbers: Sequence[int]) -> None:
-        """Forget rows that the broker has acknowledged."""
-        ...
-
-    def waiting_count(self) -> int:
-        """Count undelivered rows."""
-        ...
-
-
-class EventSink(Protocol):
-    """Where results are told."""
-
-    def deliver(self, rows: Sequence[OutboxRow], at: datetime) -> Sequence[int]:
-        """Send rows in order; return the numbers of those acknowledged, blocking boundedly."""
         ...

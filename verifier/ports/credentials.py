@@ -6,16 +6,13 @@ out only after that transaction is on disk: what nobody recorded, nobody holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
-from cryptography import x509
-
 from attestation.identity import DeviceId
-from verifier.issuance.profiles import Issuer
 
 SUPERSEDED: Final = 4
 """CRLReason ``superseded`` (RFC 5280, 5.3.1)."""
@@ -207,29 +204,6 @@ class PublishedList:
     revision: int
 
 
-class CertificateAuthority(Protocol):
-    """The keys that issue, and what they are trusted by."""
-
-    def issuer(self) -> Issuer:
-        """Return the CA that signs now.
-
-        Raises:
-            Unavailable: ``keys-unusable`` if its key cannot be used.
-        """
-        ...
-
-    def issuers(self) -> Sequence[Issuer]:
-        """Return every CA of ours whose certificates may still run, newest first.
-
-        Each signs its own revocation list and OCSP answers.
-        """
-        ...
-
-    def roots(self) -> Sequence[x509.Certificate]:
-        """Return the certificates that relying parties anchor their trust in."""
-        ...
-
-
 class CredentialReader(Protocol):
     """What may be asked about credentials. Raises Unavailable when the store cannot answer."""
 
@@ -347,6 +321,22 @@ class CredentialWork(Protocol):
 
     def revoke_certificate(self, sha256: bytes, code: int, reason: str, at: datetime) -> bool:
         """Revoke one certificate and log it; False if there is none or it was revoked before."""
+        ...
+
+    def revoke_certificates(
+        self,
+        device: DeviceId,
+        kinds: Collection[CredentialKind],
+        code: int,
+        reason: str,
+        at: datetime,
+        *,
+        agent: str = "",
+    ) -> int:
+        """Revoke what is in force of a device, or of one of its agents, and log it.
+
+        Their holders stay enrolled. Returns how many were revoked.
+        """
         ...
 
     def put_agent(self, record: AgentRecord) -> None:

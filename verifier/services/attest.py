@@ -28,6 +28,7 @@ from verifier.appraisal.policy import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.errors import Conflict, RateLimited
+from verifier.issuance.revocation_policy import Action, Consequence, Event, RevocationPolicy
 from verifier.ports import DeviceReader, DeviceRecord, Judgement, ResultSigner, StoredResult
 from verifier.services.challenge import Challenges, Nonces
 from verifier.services.decisions import Decisions
@@ -45,6 +46,9 @@ be varied without end in events that no PCR holds, and each would stay in the st
 
 SHORTEST_LIFETIME: Final = timedelta(seconds=1)
 """A result ends after it begins (JWT), even when its nonce was as old as it may be."""
+
+SOON: Final = timedelta(seconds=1)
+"""Until a device that is well again attests once more, and enrols."""
 
 _STATE_STEP: Final = 3
 """Index of the step that proves the log."""
@@ -102,6 +106,7 @@ class Attest:
         lifetime: How long a result is believed.
         decisions: The decision policy.
         challenges: Makes the next challenge.
+        revocation: What follows from contraindicated evidence; None for nothing.
     """
 
     def __init__(
@@ -120,7 +125,9 @@ class Attest:
         lifetime: timedelta,
         decisions: Decisions,
         challenges: Challenges,
+        revocation: RevocationPolicy | None = None,
     ) -> None:
+        self._revocation = revocation
         self._store = store
         self._devices = devices
         self._recorder = recorder
@@ -181,7 +188,7 @@ class Attest:
         except MalformedInput as error:
             if error.code is not RefusalCode.IMA_OFFSET_UNKNOWN:
                 raise
-            newest = self._devices.by_certificate(certificate, at, fresh=True)
+            newest = self._devices.by_certificate(certificate, at, fresh=True, attesting=True)
             if newest.version == record.version:
                 raise
             return self.judge(newest, message, at)
@@ -251,7 +258,16 @@ class Attest:
             log_sha256=draft.log_sha256,
             progress=result.progress if result.progress != known else None,
             progress_before=known,
+            consequence=self._consequence(result),
         )
+
+    def _consequence(self, result: AttestationResult) -> Consequence | None:
+        """Return what the revocation policy says of a result; it is written with the result."""
+        if result.status is not TrustTier.CONTRAINDICATED or self._revocation is None:
+            return None
+        seen = result.reasons[0] if result.reasons else "evidence was judged so"
+        found = self._revocation.consequence(Event.CONTRAINDICATED, seen)
+        return None if found.action is Action.NOTHING else found
 
     def submit(self, draft: Draft) -> Future[Judgement | None]:
         """Hand a draft to the recorder."""
@@ -264,6 +280,9 @@ class Attest:
     def answer(self, draft: Draft, judgement: Judgement, at: datetime) -> dict[str, object]:
         """Return what the device is told."""
         stored, known = judgement.result, draft.record.enrolment.progress
+        interval = self._policy.attest_interval
+        if draft.record.withdrawn and stored.status < TrustTier.CONTRAINDICATED:
+            interval = SOON  # It is well again and will be told to enrol: no need to wait.
         return {
             "status": TrustTier(stored.status).label,
             "allow": stored.allow,
@@ -273,7 +292,7 @@ class Attest:
             "next": self._challenges.for_device(stored.device, at),
             "log_known": _log_proven(draft.result),
             "ima_next": next_entry(draft.result, judgement.progress or known),
-            "attest_in_s": self._policy.attest_interval.total_seconds(),
+            "attest_in_s": interval.total_seconds(),
         }
 
     def attest(self, certificate: bytes, message: bytes, at: datetime) -> dict[str, object]:
@@ -288,14 +307,14 @@ class Attest:
             InputError: If the message is malformed.
             ServiceError: If the device may not, or the store cannot.
         """
-        record = self._devices.by_certificate(certificate, at)
+        record = self._devices.by_certificate(certificate, at, attesting=True)
         for _ in range(MAX_ATTEMPTS):
             draft = self.judge_anew(record, certificate, message, at)
             judgement = self.submit(draft).result()
             if judgement is not None:
                 self.settled(draft, judgement)
                 return self.answer(draft, judgement, at)
-            record = self._devices.by_certificate(certificate, at, fresh=True)
+            record = self._devices.by_certificate(certificate, at, fresh=True, attesting=True)
         raise moved_on(record)
 
     def _new_log(

@@ -11,7 +11,9 @@ from typing import Final
 
 from attestation.identity import DeviceId, device_id
 from attestation.refusals import RefusalCode
+from attestation.result import TrustTier
 from verifier.errors import NotAuthenticated, NotAuthorised, NotFound
+from verifier.issuance.reasons import Reason
 from verifier.ports import DeviceRecord, Judgement, Store, StoredResult
 from verifier.ports.credentials import SUPERSEDED, CredentialKind, StoredCertificate
 
@@ -37,13 +39,18 @@ class DeviceCache:
         self._capacity = capacity
         self._by_fingerprint: OrderedDict[bytes, DeviceRecord] = OrderedDict()
 
-    def by_certificate(self, der: bytes, at: datetime, *, fresh: bool = False) -> DeviceRecord:
+    def by_certificate(
+        self, der: bytes, at: datetime, *, fresh: bool = False, attesting: bool = False
+    ) -> DeviceRecord:
         """Return the device whose LDevID certificate this is.
 
         Args:
             der: A certificate that the TLS handshake has verified.
             at: Now.
             fresh: Ask the store even if the device is in memory.
+            attesting: Whether it is asked in order to attest, and for nothing else: then a
+                certificate that fell with contraindicated evidence does for as long as the device
+                is judged so (ADR 0009). Its record says ``withdrawn``.
 
         Raises:
             NotAuthenticated: If it is not a certificate that we issued.
@@ -52,7 +59,7 @@ class DeviceCache:
         fingerprint = hashlib.sha256(der).digest()
         record = None if fresh else self._by_fingerprint.get(fingerprint)
         if record is None:
-            record = self._load(fingerprint, at)
+            record = self._load(fingerprint, at, attesting=attesting)
         return self._usable(record, fingerprint, at)
 
     def in_memory(self, der: bytes) -> bool:
@@ -61,6 +68,10 @@ class DeviceCache:
 
     def judged(self, record: DeviceRecord, judgement: Judgement) -> None:
         """Bring the device's record up to a judgement that was committed."""
+        if record.withdrawn or judgement.consequence is not None:
+            # What became of its certificate is the store's to say, each time.
+            self._by_fingerprint.pop(record.certificate_sha256, None)
+            return
         enrolment = record.enrolment
         if judgement.last_seen is not None:
             enrolment = enrolment.seen(
@@ -76,7 +87,7 @@ class DeviceCache:
         if kept is None or kept.version < newer.version:
             self._by_fingerprint[record.certificate_sha256] = newer
 
-    def _load(self, fingerprint: bytes, at: datetime) -> DeviceRecord:
+    def _load(self, fingerprint: bytes, at: datetime, *, attesting: bool) -> DeviceRecord:
         """Ask the store; only what stands behind a device's newest certificate is kept."""
         self._by_fingerprint.pop(fingerprint, None)
         stored = self._store.certificate(fingerprint)
@@ -92,13 +103,27 @@ class DeviceCache:
                 RefusalCode.CLIENT_CERTIFICATE_WRONG,
                 "the client certificate is of a device that is not enrolled here; enrol first",
             )
-        _require_not_revoked(record, stored)
         _require_not_ended(stored.certificate.not_after, at)
+        if attesting and self._unwell(record, stored):
+            return replace(record, withdrawn=True)
+        _require_not_revoked(record, stored)
         if record.certificate_sha256 == fingerprint:
             self._by_fingerprint[fingerprint] = record
             while len(self._by_fingerprint) > self._capacity:
                 self._by_fingerprint.popitem(last=False)
         return record
+
+    def _unwell(self, record: DeviceRecord, stored: StoredCertificate) -> bool:
+        """Say whether a certificate fell with its device's state, and that state lasts.
+
+        Only ``privilegeWithdrawn`` says that the key is still the device's own.
+        """
+        if stored.revoked_at is None or record.enrolment.revoked:
+            return False
+        if stored.revoked_code != Reason.PRIVILEGE_WITHDRAWN:
+            return False
+        newest = self._store.newest_result(record.device)
+        return newest is not None and newest.status >= TrustTier.CONTRAINDICATED
 
     def _usable(self, record: DeviceRecord, fingerprint: bytes, at: datetime) -> DeviceRecord:
         if record.certificate_sha256 == fingerprint:
@@ -175,7 +200,9 @@ class Devices:
             raise unknown_device(name)
         return self._store.history(record.device, before=before, limit=limit)
 
-    def revoke(self, name: str, reason: str, at: datetime) -> DeviceId:
+    def revoke(
+        self, name: str, reason: str, at: datetime, code: Reason = Reason.UNSPECIFIED
+    ) -> DeviceId:
         """Revoke a device: its certificates end, and its evidence is refused from now on.
 
         Raises:
@@ -183,7 +210,7 @@ class Devices:
         """
         device = device_id(name)
         with self._store.work() as work:
-            if not work.revoke(device, reason, at):
+            if not work.revoke(device, reason, at, code.value):
                 raise unknown_device(name)
         return device
 

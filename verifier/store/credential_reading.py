@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Final, Protocol
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, exists, func, select
 
 from attestation.identity import DeviceId
 from verifier.ports.credentials import (
@@ -25,8 +25,10 @@ from verifier.store.tables import (
     agents,
     alarms,
     certificates,
+    devices,
     issuance_log,
     published_lists,
+    results,
     revisions,
 )
 
@@ -122,6 +124,28 @@ class CredentialReading:
         with self._open() as connection:
             found = connection.execute(query.order_by(certificates.c.ends_us).limit(limit))
             return [rows.certificate_from(row) for row in found]
+
+    def stale_devices(
+        self: _Opening, ended_by: datetime, *, after: str, limit: int
+    ) -> Sequence[DeviceId]:
+        """Return devices with a certificate in force whose newest result ended by a moment."""
+        newest = and_(results.c.device_id == devices.c.device_id, results.c.seq == devices.c.seq)
+        in_force = exists().where(
+            certificates.c.device_id == devices.c.device_id, certificates.c.revoked_us.is_(None)
+        )
+        query = (
+            select(devices.c.device_id)
+            .outerjoin(results, newest)
+            .where(
+                devices.c.device_id > after,
+                func.coalesce(results.c.expires_us, devices.c.enrolled_us) <= to_us(ended_by),
+                in_force,
+            )
+            .order_by(devices.c.device_id)
+            .limit(limit)
+        )
+        with self._open() as connection:
+            return [DeviceId(name) for name in connection.execute(query).scalars()]
 
     def published_list(self: _Opening, issuer_sha256: bytes) -> PublishedList | None:
         """Return an issuer's newest revocation list."""

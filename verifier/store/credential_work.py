@@ -7,7 +7,7 @@ time, and what is looked up after that cannot change underneath.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -151,6 +151,26 @@ class CredentialWriting:
         for one in found:
             self._revoke(one, code, reason, at)
         return bool(found)
+
+    def revoke_certificates(
+        self,
+        device: DeviceId,
+        kinds: Collection[CredentialKind],
+        code: int,
+        reason: str,
+        at: datetime,
+        *,
+        agent: str = "",
+    ) -> int:
+        """Revoke what is in force of a device, or of one of its agents, and log it."""
+        query = select(*_BRIEF).where(
+            certificates.c.device_id == device,
+            certificates.c.kind.in_([kind.value for kind in kinds]),
+        )
+        found = self._live(query.where(certificates.c.agent == agent) if agent else query)
+        for one in found:
+            self._revoke(one, code, reason, at)
+        return len(found)
 
     def put_agent(self, record: AgentRecord) -> None:
         """Write a new agent (version 0) or a new enrolment of the same one.

@@ -14,11 +14,11 @@ from verifier.ports import (
     AccessToken,
     DeviceRecord,
     DocumentKind,
-    OutboxRow,
     ReferenceDocument,
     StoredReferenceSets,
     StoredResult,
 )
+from verifier.ports.outbox import OutboxRow
 from verifier.reference_values.model import ReferenceSet
 from verifier.store import rows
 from verifier.store.credential_reading import CredentialReading

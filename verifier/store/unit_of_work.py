@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from verifier.errors import Conflict
+from verifier.issuance.revocation_policy import Action, Consequence, Holder
 from verifier.ports import (
     AccessToken,
     DeviceRecord,
@@ -19,6 +20,7 @@ from verifier.ports import (
     Judgement,
     ReferenceDocument,
 )
+from verifier.ports.credentials import CredentialKind
 from verifier.reference_values.model import ReferenceSet
 from verifier.store import rows
 from verifier.store.credential_work import CredentialWriting
@@ -133,6 +135,27 @@ class Work(CredentialWriting):
             self._connection.execute(insert(outbox).from_select(["device_id", "seq"], newest))
         return changed.rowcount == 1
 
+    def carry_out(
+        self, consequence: Consequence, device: DeviceId, at: datetime, *, agent: str = ""
+    ) -> int:
+        """Do to a device or agent what the revocation policy says; returns certificates revoked."""
+        code, why = consequence.reason.value, consequence.why
+        count = 0
+        if consequence.action is Action.REVOKE_CERTIFICATES or (
+            consequence.action is Action.REVOKE_HOLDER
+        ):
+            kinds = _kinds(consequence, agent)
+            count = self.revoke_certificates(device, kinds, code, why, at, agent=agent)
+        if consequence.action is Action.REVOKE_HOLDER:
+            if agent:
+                self.revoke_agent(device, agent, code, why, at)
+            else:
+                self.revoke(device, why, at, code)
+        if consequence.action is Action.ALARM or (consequence.alarm and count):
+            subject = f"{device}/{agent}" if agent else device
+            self.raise_alarm(consequence.event, subject, why, at)
+        return count
+
     def put_reference_set(self, chosen: ReferenceSet) -> None:
         """Add or replace the reference set of that name and version."""
         self._connection.execute(_reference_set(chosen.name, chosen.version))
@@ -194,6 +217,8 @@ class Work(CredentialWriting):
         The rows are locked first (SQLite: the transaction is IMMEDIATE), in order of id, so two
         writers can neither both accept one nonce nor wait for each other in a circle.
         """
+        if any(judgement.consequence is not None for judgement in judgements):
+            self._take_log()  # before any row, as whoever issues does
         wanted = sorted({judgement.result.device for judgement in judgements})
         found = self._connection.execute(
             select(devices.c.device_id, devices.c.version)
@@ -213,6 +238,10 @@ class Work(CredentialWriting):
                 taken.append(judgement)
         if taken:
             self._write(taken)
+        for judgement in taken:
+            if judgement.consequence is not None:
+                result = judgement.result
+                self.carry_out(judgement.consequence, result.device, result.at)
         return verdicts
 
     def _write(self, taken: Sequence[Judgement]) -> None:
@@ -261,6 +290,18 @@ class Work(CredentialWriting):
 
     def _count_reference_change(self) -> None:
         self._count(REFERENCE_REVISION)
+
+
+def _kinds(consequence: Consequence, agent: str) -> tuple[CredentialKind, ...]:
+    """Return which certificates of a device fall; of an agent its own, whatever is said."""
+    if agent:
+        return (CredentialKind.AGENT,)
+    if consequence.action is Action.REVOKE_HOLDER:
+        return tuple(CredentialKind)
+    return tuple(_KINDS[one] for one in consequence.of)
+
+
+_KINDS = {Holder.DEVICE: CredentialKind.DEVICE, Holder.AGENTS: CredentialKind.AGENT}
 
 
 def _reference_set(name: str, version: int) -> Delete:

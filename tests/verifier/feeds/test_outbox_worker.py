@@ -14,7 +14,7 @@ from tests.simulators.stored import AT, a_device, a_judgement, put_enrolment
 from verifier.feeds.mqtt import Broker, ResultSink
 from verifier.feeds.outbox import OutboxWorker
 from verifier.feeds.topics import Topics
-from verifier.ports import OutboxRow
+from verifier.ports.outbox import OutboxRow
 from verifier.settings import MqttSettings
 from verifier.sources import SystemClock
 from verifier.store.migrate import migrate
