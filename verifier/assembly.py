@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.wire.ear import VerifierIdentity
 from attestation.wire.wit import StatusEntry
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.endorsement.trust_anchors import TrustAnchors
+from verifier.issuance import status_list
 from verifier.issuance.certificate_profile import Profiles
 from verifier.issuance.enrolment_terms import EnrolmentTerms
+from verifier.issuance.publication import Publication
+from verifier.issuance.revocation_policy import RevocationPolicy
 from verifier.keys.ring import KeyRing
 from verifier.ports import Clock, Entropy, Store
-from verifier.ports.credentials import CertificateAuthority
+from verifier.ports.authority import CertificateAuthority
 from verifier.services.activations import CredentialActivations
 from verifier.services.agent_issue import AgentIssuing
 from verifier.services.agent_tokens import AgentTokens
@@ -28,8 +32,11 @@ from verifier.services.decisions import Decisions
 from verifier.services.devices import DeviceCache, Devices
 from verifier.services.enrol import Enrol, Writer
 from verifier.services.est import Est
+from verifier.services.ocsp_responder import OcspResponder
 from verifier.services.reference_values import ReferenceShelf
-from verifier.services.suite import Services
+from verifier.services.revocation_lists import PublishedAuthority, RevocationLists
+from verifier.services.status_lists import StatusLists
+from verifier.services.suite import Published, Services
 from verifier.services.workload_tokens import WorkloadTokens
 from verifier.settings import Settings
 from verifier.sources import DISTRIBUTION, EnrolmentRules, key_lifetime, nonce_ttl, version
@@ -46,6 +53,7 @@ class Parts:
         settings: The configuration.
         clock: Now.
         entropy: Randomness.
+        new_key: Makes a P-256 key.
         metrics: Counters.
         policy: The appraisal policy.
         lifetime: How long results are believed.
@@ -54,6 +62,7 @@ class Parts:
         rules: Who may enrol.
         profiles: What stands in certificates.
         authority: Issues certificates.
+        revocation: What follows from what.
         store: The store.
         decisions: Decides.
         recorder: Commits judgements in groups.
@@ -65,6 +74,7 @@ class Parts:
     settings: Settings
     clock: Clock
     entropy: Entropy
+    new_key: Callable[[], ec.EllipticCurvePrivateKey]
     metrics: Metrics
     policy: AppraisalPolicy
     lifetime: timedelta
@@ -73,12 +83,18 @@ class Parts:
     rules: EnrolmentRules
     profiles: Profiles
     authority: CertificateAuthority
+    revocation: RevocationPolicy
     store: Store
     decisions: Decisions
     recorder: Recorder
     issuer_writer: Writer
     wake: Callable[[], None]
     unready: Callable[[], tuple[str, ...]]
+
+
+def publication(settings: Settings) -> Publication | None:
+    """Return where relying parties reach us; None if the settings do not say."""
+    return Publication(settings.pki.url) if settings.pki.url else None
 
 
 def assemble(parts: Parts) -> Services:
@@ -106,6 +122,7 @@ def assemble(parts: Parts) -> Services:
         lifetime=parts.lifetime,
         decisions=parts.decisions,
         challenges=challenges,
+        revocation=parts.revocation,
     )
 
     terms = _terms(parts, shelf)
@@ -116,7 +133,7 @@ def assemble(parts: Parts) -> Services:
         challenges=challenges,
         terms=terms,
     )
-    issuing = _issuing(parts)
+    issuing = _issuing(parts, authority := _told(parts))
     enrol = _enrolment(parts, issuing, attest, nonces, terms, replays, activations)
     agents = _agents(parts, issuing, attest, challenges, nonces, terms, replays)
     return Services(
@@ -136,8 +153,25 @@ def assemble(parts: Parts) -> Services:
         agent_tokens=AgentTokens(parts.store, issuing.tokens),
         devices=Devices(parts.store),
         decisions=parts.decisions,
+        published=_published(parts, authority),
         key_set=lambda at: parts.ring.key_set(at, key_lifetime(settings, parts.policy)),
         unready=parts.unready,
+    )
+
+
+def _told(parts: Parts) -> CertificateAuthority:
+    """Return the authority whose certificates tell where they can be checked."""
+    return PublishedAuthority(parts.authority, publication(parts.settings))
+
+
+def _published(parts: Parts, authority: CertificateAuthority) -> Published:
+    told = publication(parts.settings) or Publication("")
+    lifetime = timedelta(hours=parts.settings.pki.crl_hours)
+    return Published(
+        authority=authority,
+        lists=RevocationLists(parts.store, authority, lifetime),
+        ocsp=OcspResponder(parts.store, authority, parts.entropy, parts.new_key),
+        statuses=StatusLists(parts.store, parts.ring, told.status_list, parts.lifetime),
     )
 
 
@@ -163,7 +197,7 @@ def _terms(parts: Parts, shelf: ReferenceShelf) -> Terms:
     return terms
 
 
-def _issuing(parts: Parts) -> AgentIssuing:
+def _issuing(parts: Parts, authority: CertificateAuthority) -> AgentIssuing:
     """Return what certificates and tokens are made with."""
     settings = parts.settings
 
@@ -176,10 +210,10 @@ def _issuing(parts: Parts) -> AgentIssuing:
         entropy=parts.entropy,
         trust_domain=settings.trust.trust_domain,
         lifetime=timedelta(minutes=settings.trust.token_minutes),
-        status=_no_status,
+        status=_status(publication(settings)),
     )
     return AgentIssuing(
-        issuer=parts.authority.issuer,
+        issuer=authority.issuer,
         profiles=parts.profiles,
         tokens=tokens,
         entropy=parts.entropy,
@@ -189,9 +223,16 @@ def _issuing(parts: Parts) -> AgentIssuing:
     )
 
 
-def _no_status(_number: int) -> StatusEntry | None:
-    """Say that no status list is published."""
-    return None
+def _status(told: Publication | None) -> Callable[[int], StatusEntry | None]:
+    """Return what says where a certificate's tokens can be checked; nowhere without a URL."""
+
+    def status(number: int) -> StatusEntry | None:
+        if told is None:
+            return None
+        chosen, index = status_list.place(number)
+        return StatusEntry(index=index, uri=told.status_list(chosen))
+
+    return status
 
 
 def _enrolment(

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from verifier.api.access import Guard
 from verifier.api.app import build_app
 from verifier.api.client_certificate import tls_context
+from verifier.api.plain_door import PlainDoor
 from verifier.api.server import HttpServer
 from verifier.assembly import Parts, assemble
 from verifier.decision.engine import PolicyRejected
@@ -35,6 +36,7 @@ from verifier.policy_engine.rego import RegoEngine
 from verifier.ports import DeviceIssuance
 from verifier.services.decisions import Decisions
 from verifier.services.rate import RateLimiter
+from verifier.services.revocation import Revocation
 from verifier.settings import Settings
 from verifier.sources import (
     SystemClock,
@@ -43,8 +45,10 @@ from verifier.sources import (
     load_appraisal_policy,
     load_certificate_profiles,
     load_enrolment_rules,
+    new_key,
     nonce_ttl,
     result_lifetime,
+    revocation_policy_named,
     version,
 )
 from verifier.store.group_commit import GroupCommit
@@ -60,6 +64,11 @@ UPKEEP_S: Final = 600.0
 
 AUTHORITY_S: Final = 1.0
 """How often a verifier that issues nothing looks at its authority's register."""
+TEND_S: Final = 2.0
+"""How often planned ends are looked for."""
+
+SWEEP: Final = timedelta(minutes=1)
+"""Between two looks through all devices for stale ones."""
 
 
 def load_engine(settings: Settings) -> RegoEngine:
@@ -92,6 +101,27 @@ class Feeds:
     worker: OutboxWorker
 
 
+class PlainServer:
+    """The plain HTTP door in a thread of its own.
+
+    Args:
+        server: Bound.
+    """
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._thread = threading.Thread(target=server.serve, args=(_nothing,), name="plain-http")
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish requests in progress, then return."""
+        self._server.finish()
+        self._thread.join()
+
+
 class Verifier:
     """Everything wired. Construct, :meth:`start`, serve :attr:`app`, :meth:`stop`.
 
@@ -113,6 +143,7 @@ class Verifier:
         check_directory(self._directory)
         self.boot_id = self.entropy.take(4).hex()
         self.policy = load_appraisal_policy(settings)
+        self.revocation = revocation_policy_named(settings.policy.revocation, "policy.revocation ")
         self.lifetime = result_lifetime(settings, self.policy)
         if nonce_ttl(settings, self.policy) >= self.lifetime:
             raise SettingsInvalid(
@@ -149,6 +180,8 @@ class Verifier:
                 rules=self.rules,
                 profiles=load_certificate_profiles(settings, self.rules),
                 authority=self.authority,
+                revocation=self.revocation,
+                new_key=new_key,
                 store=self.store,
                 decisions=self.decisions,
                 recorder=self.committer,
@@ -158,6 +191,7 @@ class Verifier:
             )
         )
         self.app: ASGIApp = self._wire_app()
+        self._plain = self._plain_server()
         self._stop = threading.Event()
 
     def _wire_feeds(self) -> Feeds:
@@ -206,10 +240,15 @@ class Verifier:
             self.feeds.worker.start()
         threading.Thread(target=self._upkeep, name="upkeep", daemon=True).start()
         threading.Thread(target=self._follow_authority, name="authority", daemon=True).start()
+        threading.Thread(target=self._tend, name="revocation", daemon=True).start()
+        if self._plain is not None:
+            self._plain.start()
 
     def stop(self) -> None:
         """Commit what was judged, tell what was recorded (boundedly), close the store."""
         self._stop.set()
+        if self._plain is not None:
+            self._plain.stop()
         self.issuing.close()
         self.committer.close()
         if self.feeds is not None:
@@ -236,19 +275,30 @@ class Verifier:
         further = [read_file(Path(name)).decode() for name in door.client_ca]
         context = tls_context(certificate, key, "\n".join((known, *further)))
         self.authority.changed = lambda ours: context.load_verify_locations(cadata=_pem(ours))
-        try:
-            listener = socket.create_server((door.host, door.port), backlog=1024)
-            # asyncio does this only for sockets that it made: without it answers wait 40 ms.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            raise SettingsInvalid(
-                f"cannot listen on {door.host}:{door.port} ([server]): {error.strerror}"
-            ) from error
+        listener = _listen(door.host, door.port, "[server]")
         return HttpServer(
             self.app,
             listener=listener,
             context=context,
             connections=self.settings.limits.connections,
+        )
+
+    def _plain_server(self) -> PlainServer | None:
+        """Return the plain HTTP door, bound but not yet serving; None if it is off.
+
+        Raises:
+            SettingsInvalid: If the address cannot be used.
+        """
+        pki = self.settings.pki
+        if not pki.http_port:
+            return None
+        return PlainServer(
+            HttpServer(
+                PlainDoor(self.app),
+                listener=_listen(pki.http_host, pki.http_port, "[pki]"),
+                context=None,
+                connections=self.settings.limits.connections,
+            )
         )
 
     def _unready(self) -> tuple[str, ...]:
@@ -286,6 +336,22 @@ class Verifier:
             said = problem
             self._stop.wait(AUTHORITY_S)
 
+    def _tend(self) -> None:
+        """Do what time brings: ends of certificates and agents, stale devices."""
+        revocation = Revocation(self.store, self.revocation)
+        sweep_at = self.clock.now()
+        while not self._stop.wait(TEND_S):
+            try:
+                at = self.clock.now()
+                revoked = revocation.tend(at)
+                if at >= sweep_at:
+                    revoked += revocation.sweep(at)
+                    sweep_at = at if revocation.sweeping else at + SWEEP
+                if revoked:
+                    self._log.info("certificates_revoked", count=revoked)
+            except ServiceError as error:
+                self._log.warning("revocation_failed", reason=error.reason)
+
     def _upkeep(self) -> None:
         keep = timedelta(days=self.settings.results.history_days)
         while not self._stop.wait(UPKEEP_S):
@@ -300,6 +366,18 @@ class Verifier:
 def _pem(certificates: Iterable[x509.Certificate]) -> str:
     encoding = serialization.Encoding.PEM
     return "\n".join(one.public_bytes(encoding).decode() for one in certificates)
+
+
+def _listen(host: str, port: int, section: str) -> socket.socket:
+    try:
+        listener = socket.create_server((host, port), backlog=1024)
+        # asyncio does this only for sockets that it made: without it answers wait 40 ms.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"cannot listen on {host}:{port} ({section}): {error.strerror}"
+        ) from error
+    return listener
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ text that it is given; only ``verifier.main`` and the commands open files.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -113,6 +114,7 @@ class PolicySettings:
 
     Attributes:
         appraisal: A packaged policy's name (``linux-server``, ``development``) or a TOML file.
+        revocation: A packaged revocation policy's name (``revocation-default``) or a TOML file.
         rego: A Rego file for decisions; empty takes the packaged one.
         allow_warning: Whether the packaged decision policy allows devices that are *warning*.
         enrolment: A packaged enrolment policy's name (``enrolment-default``) or a TOML file.
@@ -124,6 +126,7 @@ class PolicySettings:
     appraisal: str = "linux-server"
     enrolment: str = "enrolment-default"
     profiles: str = "profiles-default"
+    revocation: str = "revocation-default"
     rego: str = ""
     allow_warning: bool = False
     nonce_ttl_s: float = 0.0
@@ -192,6 +195,25 @@ class ResultSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PkiSettings:
+    """[pki]: what relying parties fetch: revocation lists, OCSP answers, CA certificates.
+
+    Attributes:
+        url: Where they reach us, e.g. ``http://pki.example:8080``; told in every certificate.
+            Empty: certificates do not say.
+        http_host: Address of a plain HTTP door that serves nothing else.
+        http_port: Its port; 0 for no such door.
+        crl_hours: Hours until a revocation list ends; a newer one is made after half of that, and
+            whenever something was revoked.
+    """
+
+    url: str = ""
+    http_host: str = "127.0.0.1"
+    http_port: int = 0
+    crl_hours: float = 24.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The whole configuration."""
 
@@ -204,7 +226,10 @@ class Settings:
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     results: ResultSettings = field(default_factory=ResultSettings)
+    pki: PkiSettings = field(default_factory=PkiSettings)
 
+
+_URL: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,253}(?:/[A-Za-z0-9._~\-]{1,64}){0,8}")
 
 _SECTIONS: Final[dict[str, type]] = get_type_hints(Settings)
 
@@ -303,17 +328,28 @@ def _check_ranges(settings: Settings, origin: str) -> None:
         "trust.owner_days": settings.trust.owner_days,
         "results.history_days": settings.results.history_days,
         "mqtt.queries_per_s": settings.mqtt.queries_per_s,
+        "pki.crl_hours": settings.pki.crl_hours,
     }
     for name, number in positive.items():
         if number <= 0:
             raise SettingsInvalid(f"{name} in {origin} must be above 0, not {number}")
-    for name, port in (("server.port", settings.server.port), ("mqtt.port", settings.mqtt.port)):
+    ports = {
+        "server.port": settings.server.port,
+        "mqtt.port": settings.mqtt.port,
+        "pki.http_port": settings.pki.http_port,
+    }
+    for name, port in ports.items():
         if not 0 <= port <= 65_535:  # noqa: PLR2004 - TCP
             raise SettingsInvalid(f"{name} in {origin} must be within 0..65535, not {port}")
     if settings.authority.backend not in {"file", "pkcs11"}:
         raise SettingsInvalid(
             f'authority.backend in {origin} must be "file" or "pkcs11", not '
             f"{settings.authority.backend!r}"
+        )
+    if settings.pki.url and not _URL.fullmatch(settings.pki.url):
+        raise SettingsInvalid(
+            f"pki.url in {origin} must be http://NAME or https://NAME, perhaps with a port and a "
+            f"path, without a slash at the end, not {settings.pki.url!r}"
         )
     if not settings.store.url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise SettingsInvalid(

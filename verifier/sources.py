@@ -14,6 +14,8 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from attestation.errors import AttestationError
 from verifier.appraisal.policy_file import load_names, load_policy
 from verifier.appraisal.policy_lines import KeyLines
@@ -27,6 +29,8 @@ from verifier.issuance.enrolment_policy import EnrolmentPolicy
 from verifier.issuance.enrolment_policy_file import load_enrolment_policy
 from verifier.issuance.initial_trust import TrustName
 from verifier.issuance.profile_file import load_profiles
+from verifier.issuance.revocation_policy import RevocationPolicy
+from verifier.issuance.revocation_policy_file import load_revocation_policy
 from verifier.issuance.trust_sources import (
     FileUnreadable,
     SourceUnusable,
@@ -38,14 +42,18 @@ from verifier.settings import Settings
 
 DISTRIBUTION: Final = "device-attestation"
 
+_REVOCATION: Final = "revocation-"
+"""How the packaged revocation policies begin."""
+
 _KNOWN: Final = "known-"
 """Beside the packaged policies, and not one of them."""
 
 _ENROLMENT: Final = "enrolment-"
-"""How the packaged enrolment policies begin; they are no appraisal policies."""
-
 _PROFILES: Final = "profiles-"
 """How the packaged certificate profiles begin."""
+
+_OTHER_POLICIES: Final = (_ENROLMENT, _PROFILES, _REVOCATION)
+"""How the packaged policies begin that are no appraisal policies."""
 
 _CERTIFICATE_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer", ".der"})
 
@@ -64,6 +72,11 @@ class SystemEntropy:
     def take(self, size: int) -> bytes:
         """Return ``size`` fresh random bytes."""
         return secrets.token_bytes(size)
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """Return a fresh P-256 key that is in memory only."""
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def version() -> str:
@@ -115,9 +128,37 @@ def packaged_policies() -> tuple[str, ...]:
         sorted(
             name.removesuffix(".toml")
             for name in files
-            if name.endswith(".toml") and not name.startswith((_KNOWN, _ENROLMENT, _PROFILES))
+            if name.endswith(".toml") and not name.startswith((_KNOWN, *_OTHER_POLICIES))
         )
     )
+
+
+def packaged_revocation_policies() -> tuple[str, ...]:
+    """Return the names of the revocation policies that come with the verifier."""
+    files = (entry.name for entry in resources.files("verifier.policies").iterdir())
+    return tuple(sorted(n.removesuffix(".toml") for n in files if n.startswith(_REVOCATION)))
+
+
+def revocation_policy_named(named: str, origin: str = "") -> RevocationPolicy:
+    """Load a packaged revocation policy by its name, or one from a file.
+
+    Raises:
+        SettingsInvalid: If it is neither a packaged policy nor a readable, correct file.
+    """
+    try:
+        if named in packaged_revocation_policies():
+            text = (resources.files("verifier.policies") / f"{named}.toml").read_text()
+            return load_revocation_policy(text, f"packaged policy {named}")
+        return load_revocation_policy(Path(named).read_text(encoding="utf-8"), named)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"{origin}{named!r} is neither a packaged revocation policy "
+            f"({', '.join(packaged_revocation_policies())}) nor a readable file: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsInvalid(f"{origin}{named!r} is not UTF-8 text") from error
+    except AttestationError as error:
+        raise SettingsInvalid(f"{origin}{error.reason}") from error
 
 
 def packaged_policy(name: str) -> AppraisalPolicy:

@@ -247,6 +247,7 @@ class SiteDevice:
     kernel: ImaKernel | None = None
     ima_next: int = 0
     agent_log: Callable[[], bytes | None] | None = None
+    fell: bool = False
     _client: Client | None = None
 
     def __post_init__(self) -> None:
@@ -364,7 +365,20 @@ class SiteDevice:
     def attest(self) -> Answer:
         """Attest once, with the challenge of the last answer if there is one."""
         challenge, self.challenge = self.challenge or self.ask(), {}
-        return self.submit(self.evidence(challenge))
+        answer = self.submit(self.evidence(challenge))
+        if answer.status == 200:
+            self._come_back(answer.json["status"])
+        return answer
+
+    def _come_back(self, status: str) -> None:
+        """Enrol again once well, as the daemon does when it is told that its certificate fell."""
+        if status == "contraindicated":
+            self.fell = True
+        elif self.fell:
+            self.fell = False
+            self.challenge, self.log_known, self.ima_next = {}, False, 0
+            again = self.enrol()
+            assert again.status == 201, again.body
 
     def tamper(self) -> None:
         """Extend a PCR that no log explains."""

@@ -31,6 +31,7 @@ class Access(Enum):
         "TLS client certificate: IDevID, or a device's LDevID; none where the enrolment policy "
         "has a class that rests on something else"
     )
+    ATTESTING = "as LDEVID; also one that fell with evidence that is still contraindicated"
     READER = "bearer token with role reader or operator"
     READER_OR_SELF = "bearer token, or the named device's own LDevID"
 
@@ -54,8 +55,8 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/enrol/v1/agents"): Access.LDEVID,
     ("POST", "/enrol/v1/agents/{name}/tokens"): Access.LDEVID,
     ("POST", "/enrol/v1/tokens"): Access.LDEVID,
-    ("POST", "/attest/v1/challenges"): Access.LDEVID,
-    ("POST", "/attest/v1/evidence"): Access.LDEVID,
+    ("POST", "/attest/v1/challenges"): Access.ATTESTING,
+    ("POST", "/attest/v1/evidence"): Access.ATTESTING,
     ("GET", "/results/v1/devices"): Access.READER,
     ("GET", "/results/v1/devices/{device_id}"): Access.READER_OR_SELF,
     ("GET", "/results/v1/devices/{device_id}/history"): Access.READER_OR_SELF,
@@ -63,6 +64,11 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/access/v1/evaluation"): Access.READER,
     ("GET", "/.well-known/authzen-configuration"): Access.PUBLIC,
     ("GET", "/.well-known/jwks.json"): Access.PUBLIC,
+    ("GET", "/pki/v1/crl/{issuer}.crl"): Access.PUBLIC,
+    ("GET", "/pki/v1/ca/{issuer}.cer"): Access.PUBLIC,
+    ("GET", "/pki/v1/status/{number}"): Access.PUBLIC,
+    ("POST", "/pki/v1/ocsp"): Access.PUBLIC,
+    ("GET", "/pki/v1/ocsp/{question}"): Access.PUBLIC,
     ("GET", "/problems/{code}"): Access.PUBLIC,
     ("GET", "/openapi.json"): Access.PUBLIC,
     ("GET", "/health/live"): Access.PUBLIC,
@@ -140,8 +146,9 @@ class Guard:
             return Caller(certificate=der)
         if access is Access.ENROLLING:
             return self._enrolling(der)
-        if access is Access.LDEVID:
-            return Caller(certificate=der, device=self._ldevid(der, at))
+        if access in (Access.LDEVID, Access.ATTESTING):
+            attesting = access is Access.ATTESTING
+            return Caller(certificate=der, device=self._ldevid(der, at, attesting=attesting))
         header = bearer_secret(scope)
         if header is not None:
             return Caller(certificate=der, role=self._role(header))
@@ -177,13 +184,13 @@ class Guard:
     def _is_ours(self, der: bytes) -> bool:
         return any(subject in der for subject in self._authorities())
 
-    def _ldevid(self, der: bytes | None, at: datetime) -> DeviceRecord:
+    def _ldevid(self, der: bytes | None, at: datetime, *, attesting: bool) -> DeviceRecord:
         if der is None:
             raise NotAuthenticated(
                 RefusalCode.CLIENT_CERTIFICATE_REQUIRED,
                 "this needs the device's LDevID as TLS client certificate; enrol first",
             )
-        return self._devices.by_certificate(der, at)
+        return self._devices.by_certificate(der, at, attesting=attesting)
 
     def _role(self, secret: str) -> str:
         token = self._store.token(hashlib.sha256(secret.encode()).digest())

@@ -19,6 +19,7 @@ from verifier.api.door import Door
 from verifier.api.enrolment_routes import enrolment_router
 from verifier.api.est_routes import est_router
 from verifier.api.evidence import EvidenceDoor
+from verifier.api.pki_routes import pki_router
 from verifier.api.problems import Problem, Refusals, internal_problem
 from verifier.api.public_routes import public_router
 from verifier.api.reader_routes import reader_router
@@ -90,6 +91,7 @@ def build_routes(
         reader_router(services),
         public_router(services, metrics),
         est_router(services),
+        pki_router(services),
     ):
         app.include_router(router)
     app.add_exception_handler(AttestationError, _refusal)
@@ -169,6 +171,7 @@ _SECURITY = {
     "PUBLIC": (),
     "LDEVID": (_CERTIFICATE,),
     "ENROLLING": (_CERTIFICATE, {}),
+    "ATTESTING": (_CERTIFICATE,),
     "READER": (_TOKEN,),
     "READER_OR_SELF": (_TOKEN, _CERTIFICATE),
 }

@@ -121,7 +121,7 @@ class EvidenceDoor:
             return await run_in_threadpool(judge, record, certificate, message, at)
 
     def _reload(self, certificate: bytes, at: datetime) -> DeviceRecord:
-        return self._services.cache.by_certificate(certificate, at, fresh=True)
+        return self._services.cache.by_certificate(certificate, at, fresh=True, attesting=True)
 
 
 def require_media_type(scope: Scope, wanted: str) -> None:

@@ -25,12 +25,12 @@ class HttpServer:
     Args:
         app: What is served.
         listener: Bound and listening.
-        context: TLS.
+        context: TLS; None for a plain HTTP door.
         connections: Connections held at once; more get 503.
     """
 
     def __init__(
-        self, app: ASGIApp, *, listener: socket.socket, context: SSLContext, connections: int
+        self, app: ASGIApp, *, listener: socket.socket, context: SSLContext | None, connections: int
     ) -> None:
         self._listener = listener
         config = uvicorn.Config(
@@ -46,7 +46,7 @@ class HttpServer:
             limit_concurrency=connections,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=FINISH_S,
-            ssl_context_factory=lambda _config, _default: context,
+            ssl_context_factory=None if context is None else lambda _config, _default: context,
         )
         self._server = _Server(config)
 

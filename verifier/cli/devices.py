@@ -20,9 +20,11 @@ from verifier.api.documents import (
 from verifier.cli import context, output
 from verifier.cli.context import Json
 from verifier.decision.history import History, Transition, history
+from verifier.issuance.reasons import Reason, parse_reason
+from verifier.issuance.revocation_policy import Event
 from verifier.ports import DeviceRecord, StoredResult
 from verifier.services.devices import Devices
-from verifier.sources import SystemClock
+from verifier.sources import SystemClock, revocation_policy_named
 
 devices = typer.Typer(no_args_is_help=True, help="Enrolled devices.")
 
@@ -81,12 +83,20 @@ def revoke(
     device: Device,
     *,
     reason: Annotated[str, typer.Option(help="Why; told to whoever asks.")] = "by the operator",
+    code: Annotated[
+        str, typer.Option(help=f"In revocation lists: {', '.join(x.word for x in Reason)}.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Revoke a device: its certificates end and its evidence is refused."""
-    found = Devices(context.store(context.settings())).revoke(device, reason, SystemClock().now())
+    """Revoke a device for good: its certificates and agents fall, and its evidence is refused."""
+    settings = context.settings()
+    policy = revocation_policy_named(settings.policy.revocation, "policy.revocation ")
+    rule = policy.rules.get(Event.OPERATOR)
+    chosen = parse_reason(code) if code else (rule.reason if rule else Reason.UNSPECIFIED)
+    at = SystemClock().now()
+    found = Devices(context.store(settings)).revoke(device, reason, at, chosen)
     output.tell(
-        {"device_id": found, "revoked": True, "reason": reason},
+        {"device_id": found, "revoked": True, "reason": reason, "code": chosen.word},
         f"device {found} is revoked: {reason}",
         as_json=as_json,
     )

@@ -13,9 +13,11 @@ from attestation.errors import AttestationError
 from verifier.cli import (
     agents,
     aibom,
+    alarms,
     ca,
     ca_backup,
     ca_root,
+    certificates,
     check,
     compare,
     corim_signers,
@@ -30,6 +32,7 @@ from verifier.cli import (
     owners,
     policy,
     query,
+    revocation_policy,
     serve,
 )
 from verifier.cli.context import ConfigChoice, Json
@@ -73,6 +76,9 @@ app.command("init")(keys.init)
 app.command("serve")(serve.serve)
 app.command("results")(devices.results)
 app.command("revoke")(devices.revoke)
+app.add_typer(certificates.certificates, name="certificates")
+app.add_typer(alarms.alarms, name="alarms")
+app.add_typer(revocation_policy.revocation_policy, name="revocation-policy")
 app.command("check")(check.command)
 app.command("appraise")(explain.command)
 app.command("compare")(compare.command)

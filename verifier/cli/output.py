@@ -21,6 +21,10 @@ STYLES = {
     "deny": "red",
     "failed": "red",
     "revoked": "red",
+    "ended": "dim",
+    "ending": "yellow",
+    "superseded": "yellow",
+    "in force": "green",
 }
 """Colours of the words that matter."""
 

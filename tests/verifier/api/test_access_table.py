@@ -23,8 +23,10 @@ from verifier.api.access import ACCESS, Access, Guard
 from verifier.api.client_certificate import STATE_KEY
 from verifier.api.routing import GuardedRoute
 from verifier.errors import NotAuthenticated, NotAuthorised
+from verifier.issuance.publication import issuer_id
 from verifier.ports import AccessToken
 
+OCSP_REQUEST = b"no request at all, which is answered like any other"
 GUESSED, ODD = "dav_guessed", "dav_odd"
 PROTECTED = sorted(key for key, access in ACCESS.items() if access is not Access.PUBLIC)
 PUBLIC = sorted(key for key, access in ACCESS.items() if access is Access.PUBLIC)
@@ -74,12 +76,18 @@ def test_protected_route_refuses_a_wrong_token(site: VerifierSite, method: str, 
 @pytest.mark.parametrize(("method", "path"), PUBLIC)
 def test_public_route_needs_nothing(site: VerifierSite, method: str, path: str) -> None:
     expected = 501 if path.endswith(NOT_OFFERED) else 404 if path.startswith(LABELLED) else 200
+    body, kind = (OCSP_REQUEST, "application/ocsp-request") if path.endswith("/ocsp") else ("", "")
 
-    assert site.client().request(method, _filled(path)).status == expected
+    answer = site.client().request(
+        method, _filled(path, site), body=body or None, content_type=kind
+    )
+
+    assert answer.status == expected, answer.body
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [key for key in PROTECTED if ACCESS[key] is Access.LDEVID]
+    ("method", "path"),
+    [key for key in PROTECTED if ACCESS[key] in (Access.LDEVID, Access.ATTESTING)],
 )
 def test_idevid_does_not_do_for_attestation(device: SiteDevice, method: str, path: str) -> None:
     answer = device.idevid_client().request(method, path)
@@ -212,6 +220,10 @@ def test_certificate_of_a_foreign_manufacturer_fails_in_the_handshake(
         client.post("/enrol/v1/challenges")
 
 
-def _filled(path: str) -> str:
+def _filled(path: str, site: VerifierSite | None = None) -> str:
     filled = path.replace("{device_id}", "nobody").replace("{code}", "log-unknown")
-    return filled.replace("{label}", "unheard-of")
+    filled = filled.replace("{label}", "unheard-of")
+    if site is not None and "{issuer}" in path:
+        issuer = site.running.services.published.authority.issuer().certificate
+        filled = filled.replace("{issuer}", issuer_id(issuer))
+    return filled.replace("{number}", "0").replace("{question}", "MAA=")
