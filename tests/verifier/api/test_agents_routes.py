@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from attestation.agent_certificate import AgentClaims, read_agent_claims
+from attestation.errors import VerificationError
 from attestation.identity import DeviceId, agent_name
 from attestation.refusals import RefusalCode as Code
 from attestation.wire.agent_codec import AgentRequest, encode_agent
@@ -29,6 +30,7 @@ from tests.simulators.soft_ai_agent import SoftAgentKey, SoftOwner
 from tests.simulators.soft_jose import holds, taken_apart, unb64
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import Answer, SiteDevice, VerifierSite, decode_nonce
+from verifier.errors import Conflict
 from verifier.issuance.owners import pack_owner
 from verifier.ports import DocumentKind, Store
 from verifier.services.reference_documents import ReferenceDocuments
@@ -46,6 +48,10 @@ match = { name = "short-*" }
 proofs = ["pop", "evidence"]
 scope = ["mail.send"]
 decommission_days = 1
+[[agent]]
+class = "bare"
+match = { name = "bare-*" }
+proofs = ["pop"]
 [[agent]]
 class = "assistant"
 match = { device_classes = ["default"], name = "[a-r]*" }
@@ -441,19 +447,41 @@ def test_contraindicated_device_gets_nothing(device: SiteDevice, owner: SoftOwne
     refused(answer, Code.EVIDENCE_NOT_ACCEPTABLE)
 
 
-def test_device_that_fell_meanwhile_gets_nothing(device: SiteDevice, owner: SoftOwner) -> None:
-    """What was judged must still stand when it is written."""
-    from verifier.errors import Conflict  # noqa: PLC0415 - one use
-
+@pytest.mark.parametrize("fall", ["judged anew", "revoked"])
+def test_device_that_fell_meanwhile_gets_nothing(device: SiteDevice, fall: str) -> None:
+    """What was judged must still stand when it is written; here without evidence of its own."""
+    services = device.site.running.services
     record = store(device).device(DeviceId(device.device_id))
     assert record is not None
-    device.attest()
-    with pytest.raises(Conflict), store(device).work() as work:
-        work.hold_device(record.device, record.version)
-    newest = store(device).device(record.device)
-    assert newest is not None
-    with store(device).work() as work:
-        work.hold_device(newest.device, newest.version)
+    request = request_of(device, named("bare-a"), None, evidence=b"", capabilities=())
+    if fall == "revoked":
+        with store(device).work() as work:
+            work.revoke(record.device, "stolen", datetime.now(UTC))
+    else:
+        device.tamper()
+        device.attest()
+        assert store(device).newest_result(record.device).status == 96  # type: ignore[union-attr]
+    with pytest.raises((Conflict, VerificationError)) as caught:
+        services.agents.enrol(record, encode_agent(request), datetime.now(UTC))
+
+    wanted = Code.CONFLICT if fall == "revoked" else Code.RESULT_NOT_ACCEPTABLE
+    assert caught.value.code is wanted
+    assert store(device).agent(record.device, "bare-a") is None
+
+
+def test_good_news_in_between_ask_for_another_try(device: SiteDevice) -> None:
+    """The device was judged anew, and well: the row moved on, so the request is repeated."""
+    services = device.site.running.services
+    record = store(device).device(DeviceId(device.device_id))
+    assert record is not None
+    request = request_of(device, named("bare-b"), None, evidence=b"", capabilities=())
+    assert device.attest().status == 200
+
+    with pytest.raises(Conflict) as caught:
+        services.agents.enrol(record, encode_agent(request), datetime.now(UTC))
+
+    assert caught.value.code is Code.CONFLICT
+    enrolled(device, named("bare-b"), None, evidence=b"", capabilities=())
 
 
 def test_revoked_agent_gets_nothing_and_stays_revoked(device: SiteDevice, owner: SoftOwner) -> None:
