@@ -20,7 +20,7 @@ from verifier.api.enrolment_routes import enrolment_router
 from verifier.api.est_routes import est_router
 from verifier.api.evidence import EvidenceDoor
 from verifier.api.pki_routes import pki_router
-from verifier.api.problems import Problem, Refusals, internal_problem
+from verifier.api.problems import Problem, Refusals, internal_problem, wants_text
 from verifier.api.public_routes import public_router
 from verifier.api.reader_routes import reader_router
 from verifier.api.schemas import ProblemDocument
@@ -104,9 +104,11 @@ def build_routes(
 
 
 def _answer(request: Request, problem: Problem) -> Response:
-    body = problem.body(request.state.request_id)
-    headers = {name.decode(): value.decode() for name, value in problem.all_headers(body)}
-    return Response(body, status_code=problem.status, headers=headers)
+    as_text = wants_text(request.scope)
+    body = problem.body(request.state.request_id, as_text=as_text)
+    headers = problem.all_headers(body, as_text=as_text)
+    named = {name.decode(): value.decode() for name, value in headers}
+    return Response(body, status_code=problem.status, headers=named)
 
 
 def _refusal(request: Request, error: Exception) -> Response:

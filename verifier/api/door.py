@@ -34,7 +34,7 @@ from verifier.api.limits import (
     drain,
     read_body,
 )
-from verifier.api.problems import Problem, Refusals, internal_problem
+from verifier.api.problems import Problem, Refusals, internal_problem, wants_text
 from verifier.errors import NotAuthenticated, RateLimited, ServiceError
 from verifier.services.rate import RateLimiter
 from verifier.settings import LimitSettings
@@ -117,7 +117,7 @@ class Door:
             return
         request_id = self._request_id(scope)
         scope["state"]["request_id"] = request_id
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, request_id, as_text=wants_text(scope))
         large = scope["method"] == "POST" and _is_large(scope["path"])
         limit = self._limits.body_bytes if large else min(self._limits.body_bytes, _SMALL_BODY)
         try:
@@ -178,15 +178,17 @@ class Door:
     async def _refuse(self, answer: _Answer, problem: Problem) -> None:
         if answer.started:
             return
-        body = problem.body(answer.request_id)
-        await answer.whole(problem.status, problem.all_headers(body), body)
+        body = problem.body(answer.request_id, as_text=answer.as_text)
+        headers = problem.all_headers(body, as_text=answer.as_text)
+        await answer.whole(problem.status, headers, body)
 
     async def _cut_short(self, answer: _Answer, problem: Problem, receive: Receive) -> None:
         """Answer before the body is read, then let the client finish its sentence, boundedly."""
         if answer.started:
             return
-        body = problem.body(answer.request_id)
-        headers = [*problem.all_headers(body), (b"connection", b"close")]
+        body = problem.body(answer.request_id, as_text=answer.as_text)
+        headers = problem.all_headers(body, as_text=answer.as_text)
+        headers.append((b"connection", b"close"))
         await answer.send(
             {"type": "http.response.start", "status": problem.status, "headers": headers}
         )
@@ -229,11 +231,12 @@ class _Replayed:
 class _Answer:
     """Adds our headers to whatever is answered, and knows whether anything was."""
 
-    __slots__ = ("_send", "request_id", "started")
+    __slots__ = ("_send", "as_text", "request_id", "started")
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, *, as_text: bool) -> None:
         self._send = send
         self.request_id = request_id
+        self.as_text = as_text
         self.started = False
 
     async def send(self, message: Message) -> None:

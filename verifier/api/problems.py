@@ -19,6 +19,7 @@ from attestation.errors import (
 )
 from attestation.refusals import RefusalCode
 from attestation.wire.media_types import PROBLEM
+from verifier.api.limits import Scope
 from verifier.errors import (
     Conflict,
     NotAuthenticated,
@@ -49,6 +50,8 @@ TITLES: Final = {
     501: "Not offered",
     503: "Try again later",
 }
+
+_TEXT: Final = b"text/plain; charset=utf-8"
 
 _BY_CODE: Final = {
     RefusalCode.LOG_UNKNOWN: 409,
@@ -95,8 +98,10 @@ class Problem:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     missing: tuple[str, ...] = ()
 
-    def body(self, request_id: str) -> bytes:
-        """Return the JSON document."""
+    def body(self, request_id: str, *, as_text: bool = False) -> bytes:
+        """Return the JSON document; or code and words as a line of text."""
+        if as_text:
+            return f"{self.code}: {self.detail}\n".encode()
         return json.dumps(
             {
                 "type": f"/problems/{self.code}",
@@ -110,13 +115,19 @@ class Problem:
             ensure_ascii=False,
         ).encode()
 
-    def all_headers(self, body: bytes) -> list[tuple[bytes, bytes]]:
+    def all_headers(self, body: bytes, *, as_text: bool = False) -> list[tuple[bytes, bytes]]:
         """Return the headers of an answer with this body."""
         return [
-            (b"content-type", PROBLEM.encode()),
+            (b"content-type", _TEXT if as_text else PROBLEM.encode()),
             (b"content-length", str(len(body)).encode()),
             *self.headers,
         ]
+
+
+def wants_text(scope: Scope) -> bool:
+    """Say whether a client takes words only: there are EST clients that print an error's body."""
+    accepted = b",".join(value for name, value in scope["headers"] if name == b"accept").lower()
+    return b"text/plain" in accepted and b"json" not in accepted and b"*/*" not in accepted
 
 
 def problem_of(error: AttestationError | ServiceError) -> Problem:

@@ -222,6 +222,29 @@ def test_full_cmc_is_refused(device: SiteDevice) -> None:
     assert refusal(answer) == (501, "est-fullcmc-unsupported")
 
 
+def test_client_that_takes_words_only_is_told_in_words(
+    site: VerifierSite, new_device: NewDevice
+) -> None:
+    words, device = {"Accept": "text/plain"}, new_device()
+
+    inside = site.client().get(f"{PATH}/unheard-of/cacerts", **words)
+    outside = site.client().request("POST", f"{PATH}/simpleenroll", b"", PKCS10, words)
+    large = device.idevid_client().request(
+        "POST", f"{PATH}/csrattrs", b"A" * 100_000, PKCS10, words
+    )
+    mixed = site.client().get(f"{PATH}/nonce", Accept="text/plain, */*;q=0.1")
+
+    for answer, status, code in (
+        (inside, 404, "est-label-unknown"),
+        (outside, 401, "client-certificate-required"),
+        (large, 413, "too-large"),
+    ):
+        assert answer.status == status
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert answer.body.decode().startswith(f"{code}: ")
+    assert refusal(mixed) == (401, "client-certificate-required")
+
+
 # --- proofs ----------------------------------------------------------------------------------
 
 

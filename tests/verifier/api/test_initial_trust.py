@@ -8,16 +8,24 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
 
-from attestation.wire.enrolment_codec import ActivationRequest, CloudStatement, encode_activation
-from attestation.wire.media_types import ACTIVATION
+from attestation.wire.enrolment_codec import (
+    ActivationRequest,
+    CloudStatement,
+    EnrolmentRequest,
+    encode_activation,
+)
+from attestation.wire.est import PATH, encode_body
+from attestation.wire.media_types import ACTIVATION, PKCS10
 from device_agent.ports import KeyRole
 from tests.simulators import soft_tpm_maker
+from tests.simulators.est import csr_of, issued
 from tests.simulators.soft_cloud import RESOURCE, SoftAzure
 from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_endorsement import SoftEk
 from tests.simulators.trust_yard import OTHER_REGION, TrustYard, without_idevid
-from tests.simulators.verifier_site import Answer, SiteDevice
+from tests.simulators.verifier_site import Answer, Client, SiteDevice
 
 _NUMBERS = itertools.count(1)
 
@@ -53,6 +61,10 @@ def machine(yard: TrustYard, number: int, **changes: object) -> CloudStatement:
     return CloudStatement(azure_msi=yard.azure.token(datetime.now(UTC), **claims))
 
 
+def by_est(client: Client, device: SiteDevice, request: EnrolmentRequest) -> Answer:
+    return client.post(f"{PATH}/simpleenroll", encode_body(csr_of(device, request)), PKCS10)
+
+
 # --- by endorsement key --------------------------------------------------------------------
 
 
@@ -73,6 +85,22 @@ def test_device_with_nothing_but_an_endorsement_key_enrols_attests_and_renews(
     renewed = yard.send(device.client, device, without_idevid(device.enrolment_request(challenge)))
     assert (renewed.status, renewed.json["device_id"]) == (201, device.device_id)
     assert device.attest().status == 200
+
+
+def test_stranger_with_an_endorsement_key_enrols_by_est(
+    yard: TrustYard, new: Callable[[str], SiteDevice]
+) -> None:
+    device, ek, client = new("ANY"), yard.certified_ek(), yard.site.client()
+    begun = yard.begin(client, device, ek).json
+    bare = without_idevid(device.enrolment_request(begun))
+    whole = replace(bare, ek=yard.activated(begun, device, ek))
+
+    assert by_est(client, device, bare).status == 403
+    certificate = issued(by_est(client, device, whole))
+
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    assert [one.value for one in names] == [f"ek-{ek.digest.hex()[:32]}"]
+    refused(client.get(f"{PATH}/nonce"), "client-certificate-required", 401)
 
 
 def test_listed_key_without_a_certificate_enrols_and_another_does_not(
