@@ -149,6 +149,7 @@ def cases() -> list[Json]:
             why="The neighbour of every refused enrolment.",
             importance="critical",
         ),
+        *_classes(),
         *_borrowed_keys(),
         *_two_tpms(),
         *_two_makers(),
@@ -158,6 +159,70 @@ def cases() -> list[Json]:
         *_connections(),
         *_revoked(),
         *_moments(),
+    ]
+
+
+_PROOFS: Final = ("pop", "residency", "evidence")
+
+
+def _asked(trust: str, *proofs: str, **parts: Any) -> Json:
+    given = Floor().request(**parts)
+    given["class"] = {"initial_trust": trust, "proofs": list(proofs or _PROOFS)}
+    return given
+
+
+def _classes() -> list[Json]:
+    why = "What an owner asks for and what was not shown must never be taken for granted."
+    return [
+        case(
+            "enrolment-either-trust",
+            "N11 N41",
+            "A device that shows one of two kinds of initial trust that are asked for is enrolled",
+            kind="enrolment",
+            given=_asked("tpm-ek OR idevid"),
+            verdict="accepted",
+            why="The neighbour of every refusal for want of initial trust.",
+        ),
+        refused(
+            "trust-denied",
+            "N41",
+            "A class with an empty initial trust lets in nobody, whatever is shown",
+            "enrolment-denied",
+            "An empty list of what is trusted must not mean that everything is.",
+            _asked(""),
+        ),
+        refused(
+            "trust-missing",
+            "N11 N41",
+            "A device that shows its identity where its endorsement key is wanted too is refused",
+            "initial-trust-missing",
+            why,
+            _asked("idevid AND tpm-ek"),
+        ),
+        refused(
+            "request-for-no-key",
+            "N17",
+            "A device without a request that its key has signed is refused",
+            "proofs-missing",
+            why,
+            _asked("idevid", csr=b""),
+        ),
+        refused(
+            "owner-not-bound",
+            "N15",
+            "A device whose owner has signed nothing is refused where that is wanted",
+            "proofs-missing",
+            why,
+            _asked("idevid", *_PROOFS, "owner-binding"),
+        ),
+        refused(
+            "result-not-shown",
+            "N14",
+            "Evidence does not do where the result of an earlier appraisal is wanted",
+            "proofs-missing",
+            why,
+            _asked("idevid", "pop", "residency", "result"),
+        ),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from attestation.certificates import parse_certificate
@@ -18,8 +19,9 @@ from tests.conformance.generate.freshness import authority
 from tests.conformance.run.bench import anchors_of, moment, policy_of, reference_of
 from tests.conformance.run.outcome import Outcome
 from verifier.issuance.enrol import EnrolmentTerms, judge_enrolment
-from verifier.issuance.enrolment_policy import DEFAULT_POLICY
+from verifier.issuance.enrolment_policy import DEFAULT_POLICY, EnrolmentPolicy, ProofKind
 from verifier.issuance.est import require_same_names, require_whole
+from verifier.issuance.initial_trust import parse_trust
 
 
 def run(given: Mapping[str, Any]) -> Outcome:
@@ -49,10 +51,23 @@ def _judged(given: Mapping[str, Any], request: EnrolmentRequest) -> Outcome:
             anchors=anchors,
             reference=reference_of(given["policy"]),
             policy=policy_of(given["policy"]),
+            enrolment=_enrolment_policy(given.get("class")),
         ),
         at=moment(given["at"]),
     )
     return Outcome(verdict="accepted", facts=(("device", accepted.device),))
+
+
+def _enrolment_policy(asked: Mapping[str, Any] | None) -> EnrolmentPolicy:
+    """The enrolment policy with the one class that a case asks for."""
+    if asked is None:
+        return DEFAULT_POLICY
+    one = replace(
+        DEFAULT_POLICY.devices[0],
+        trust=parse_trust(asked["initial_trust"]),
+        proofs=frozenset(ProofKind(word) for word in asked["proofs"]),
+    )
+    return replace(DEFAULT_POLICY, devices=(one,))
 
 
 def request_of(sent: Mapping[str, Any]) -> EnrolmentRequest:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
+<<<<<<< HEAD
 from attestation.wire.enrolment_codec import (
     ActivationRequest,
     CloudStatement,
@@ -18,14 +19,23 @@ from attestation.wire.enrolment_codec import (
 )
 from attestation.wire.est import PATH, encode_body
 from attestation.wire.media_types import ACTIVATION, PKCS10
+=======
+from attestation.wire.enrolment_codec import ActivationRequest, CloudStatement, encode_activation
+from attestation.wire.media_types import ACTIVATION, ENROLMENT
+>>>>>>> eef332b (Add cases of what a class asks for and is not shown; narrow the door for strangers under test)
 from device_agent.ports import KeyRole
 from tests.simulators import soft_tpm_maker
 from tests.simulators.est import csr_of, issued
 from tests.simulators.soft_cloud import RESOURCE, SoftAzure
 from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_endorsement import SoftEk
+<<<<<<< HEAD
 from tests.simulators.trust_yard import OTHER_REGION, TrustYard, without_idevid
 from tests.simulators.verifier_site import Answer, Client, SiteDevice
+=======
+from tests.simulators.trust_yard import CLASSES, OTHER_REGION, TrustYard, without_idevid
+from tests.simulators.verifier_site import Answer, SiteDevice
+>>>>>>> eef332b (Add cases of what a class asks for and is not shown; narrow the door for strangers under test)
 
 _NUMBERS = itertools.count(1)
 
@@ -245,6 +255,35 @@ def test_activation_needs_a_request_that_can_be_read(
         client.post("/enrol/v1/activations", encode_activation(unrestricted), ACTIVATION),
         "ak-not-restricted",
     )
+
+
+def test_strangers_together_have_little_room_and_take_none_from_known_devices(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    narrow = TrustYard(tmp_path_factory.mktemp("narrow"), limits="strangers_per_s = 0.01")
+    with narrow.site:
+        stranger, device = narrow.device("ANY-1"), narrow.device("EITHER-1")
+
+        answers = [narrow.begin(narrow.site.client(), stranger, narrow.listed) for _ in range(3)]
+
+        assert [one.status for one in answers] == [200, 429, 429]
+        assert answers[1].json["code"] == "rate-limited"
+        assert int(answers[1].headers["retry-after"]) > 60
+        assert narrow.enrol(device).status == 201
+
+
+def test_nobody_without_a_certificate_passes_the_door_where_every_way_goes_by_idevid(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    shut = TrustYard(tmp_path_factory.mktemp("shut"), classes={"plain": CLASSES["plain"]})
+    with shut.site:
+        device, client = shut.device("PLAIN-1"), shut.site.client()
+
+        answer = shut.begin(client, device, shut.certified_ek())
+        refused(answer, "client-certificate-required", 401)
+        big = client.post("/enrol/v1/requests", bytes(1024), ENROLMENT)
+        refused(big, "client-certificate-required", 401)
+        refused(shut.begin(device.idevid_client(), device, shut.listed), "enrolment-denied")
 
 
 # --- expressions ---------------------------------------------------------------------------
