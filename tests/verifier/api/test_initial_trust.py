@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
-<<<<<<< HEAD
 from attestation.wire.enrolment_codec import (
     ActivationRequest,
     CloudStatement,
@@ -18,24 +17,15 @@ from attestation.wire.enrolment_codec import (
     encode_activation,
 )
 from attestation.wire.est import PATH, encode_body
-from attestation.wire.media_types import ACTIVATION, PKCS10
-=======
-from attestation.wire.enrolment_codec import ActivationRequest, CloudStatement, encode_activation
-from attestation.wire.media_types import ACTIVATION, ENROLMENT
->>>>>>> eef332b (Add cases of what a class asks for and is not shown; narrow the door for strangers under test)
+from attestation.wire.media_types import ACTIVATION, ENROLMENT, PKCS10
 from device_agent.ports import KeyRole
 from tests.simulators import soft_tpm_maker
 from tests.simulators.est import csr_of, issued
 from tests.simulators.soft_cloud import RESOURCE, SoftAzure
 from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_endorsement import SoftEk
-<<<<<<< HEAD
-from tests.simulators.trust_yard import OTHER_REGION, TrustYard, without_idevid
-from tests.simulators.verifier_site import Answer, Client, SiteDevice
-=======
 from tests.simulators.trust_yard import CLASSES, OTHER_REGION, TrustYard, without_idevid
-from tests.simulators.verifier_site import Answer, SiteDevice
->>>>>>> eef332b (Add cases of what a class asks for and is not shown; narrow the door for strangers under test)
+from tests.simulators.verifier_site import Answer, Client, SiteDevice
 
 _NUMBERS = itertools.count(1)
 
