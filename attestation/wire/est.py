@@ -106,7 +106,7 @@ def decode_body(body: bytes, *, limit_bytes: int = MAX_EST_BODY_BYTES) -> bytes:
     if len(text) % 4 or text.endswith(b"==="):
         raise _not_base64()
     try:
-        der = base64.b64decode(text, validate=True)
+        der = binascii.a2b_base64(text, strict_mode=True)
     except binascii.Error as error:
         raise _not_base64() from error
     if not der:

@@ -98,8 +98,8 @@ def _nonce_routes(router: APIRouter, prefix: str, services: Services) -> None:
 def _enrolment_routes(router: APIRouter, prefix: str, services: Services) -> None:
     async def enrolled(request: Request, take: Callable[[bytes], Enrolled]) -> Response:
         require_media_type(request.scope, PKCS10)
-        csr = decode_body(await _body(request, MAX_EST_BODY_BYTES))
-        accepted = await run_in_threadpool(take, csr)
+        body = await _body(request, MAX_EST_BODY_BYTES)
+        accepted = await run_in_threadpool(lambda: take(decode_body(body)))
         return _answer(certs_only([accepted.certificate]), CERTS_ONLY)
 
     body = {"requestBody": {"required": True, "content": {PKCS10: _TEXT}}}
