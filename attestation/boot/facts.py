@@ -17,6 +17,7 @@ from attestation.boot.places import image_place
 from attestation.logs.replay import MeasuredEvent
 from attestation.uefi.device_path import device_path_text
 from attestation.uefi.loaders import command_text
+from attestation.uefi.signatures import certificate_subject
 
 T = TypeVar("T")
 
@@ -54,21 +55,31 @@ class SignatureDatabase:
     """One Secure Boot variable (PK, KEK, db, dbx, dbt, dbr): UEFI 2.10, 32.4.1.
 
     Attributes:
-        certificates: SHA-256 of each X.509 certificate's DER, with its subject for people.
+        certificates: Each X.509 certificate's DER by its SHA-256.
         hashes: SHA-256 image hashes.
         others: Entries of other kinds (RSA keys, other hashes, certificate hashes).
         digest: SHA-256 of the variable's data.
     """
 
-    certificates: Mapping[bytes, str]
+    certificates: Mapping[bytes, bytes]
     hashes: frozenset[bytes]
     others: int
     digest: bytes
 
     @property
+    def subjects(self) -> Mapping[bytes, str]:
+        """The certificates' subjects by SHA-256, for people: rules compare digests only."""
+        return {digest: _subject(der) for digest, der in self.certificates.items()}
+
+    @property
     def entries(self) -> int:
         """How many entries the database has."""
         return len(self.certificates) + len(self.hashes) + self.others
+
+
+def _subject(der: bytes) -> str:
+    subject = certificate_subject(der)
+    return "not a certificate that can be read" if subject is None else subject
 
 
 class Authority(NamedTuple):

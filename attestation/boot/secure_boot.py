@@ -16,11 +16,7 @@ from attestation.logs.event_types import EventType, event_type_name
 from attestation.logs.quirks import QuirkName
 from attestation.logs.replay import MeasuredEvent
 from attestation.uefi.guid import GLOBAL_VARIABLE, IMAGE_SECURITY_DATABASE
-from attestation.uefi.signatures import (
-    certificate_subject,
-    parse_admission,
-    parse_signature_lists,
-)
+from attestation.uefi.signatures import parse_admission, parse_signature_lists
 from attestation.uefi.variables import UefiVariable, parse_variable, switch_value
 
 _DRIVER_CONFIG: Final = int(EventType.EFI_VARIABLE_DRIVER_CONFIG)
@@ -139,12 +135,7 @@ def signature_database(data: bytes, known_by: bytes | None = None) -> SignatureD
 
 def _read_database(data: bytes) -> SignatureDatabase:
     lists = parse_signature_lists(data)
-    certificates = {}
-    for der in lists.certificates:
-        subject = certificate_subject(der)
-        certificates[hashlib.sha256(der).digest()] = (
-            "not a certificate that can be read" if subject is None else subject
-        )
+    certificates = {hashlib.sha256(der).digest(): der for der in lists.certificates}
     return SignatureDatabase(
         certificates=MappingProxyType(certificates),
         hashes=lists.hashes,

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from functools import cache
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
 from attestation.reader import pack
 from attestation.uefi.guid import CERT_SHA256, CERT_X509, GLOBAL_VARIABLE
 
@@ -20,14 +28,26 @@ def signature_list(kind: bytes, entries: list[bytes], *, header: bytes = b"") ->
     return pack("<16sIII", kind, 28 + len(header) + len(body), len(header), size) + header + body
 
 
-def hash_list(*hashes: bytes) -> bytes:
+def hash_list(*images: bytes) -> bytes:
     """A list of SHA-256 image hashes."""
-    return signature_list(CERT_SHA256, list(hashes))
+    return signature_list(CERT_SHA256, list(images))
 
 
 def certificate_list(der: bytes) -> bytes:
     """A list with one certificate."""
     return signature_list(CERT_X509, [der])
+
+
+@cache
+def certificate_named(name: str) -> bytes:
+    """DER of a certificate whose subject is ``CN=name``; the same for the same name."""
+    key, at = ec.generate_private_key(ec.SECP256R1()), datetime(2026, 1, 1, tzinfo=UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    return (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 7, at, at)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.DER)
+    )
 
 
 def node(kind: int, subtype: int, body: bytes) -> bytes:

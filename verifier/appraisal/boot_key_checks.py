@@ -146,7 +146,7 @@ class KeysRule:
         if certificate is not None:
             return (
                 f"holds a certificate that the policy does not list: "
-                f"{held.certificates[certificate]} (SHA-256 {certificate.hex()})"
+                f"{held.subjects[certificate]} (SHA-256 {certificate.hex()})"
             )
         strange = held.hashes - self.entries
         if strange:

@@ -167,13 +167,13 @@ def _database(
         said = [f"{name} has other entries ({new.entries} as before)"]
     said += _sides(
         [
-            f"certificate {new.certificates[one]}"
-            for one in new.certificates
+            f"certificate {subject}"
+            for one, subject in new.subjects.items()
             if one not in old.certificates
         ],
         [
-            f"certificate {old.certificates[one]}"
-            for one in old.certificates
+            f"certificate {subject}"
+            for one, subject in old.subjects.items()
             if one not in new.certificates
         ],
     )

@@ -50,6 +50,9 @@ _TOLD: Final[Mapping[type, tuple[str, ...]]] = {
 }
 """What is told of each kind of value, in this order: what it holds, or says when it is asked."""
 
+_ASKED_FOR: Final = {"certificates": "subjects"}
+"""What is told under another name than it has: certificates by their subjects."""
+
 T = TypeVar("T")
 
 
@@ -143,7 +146,9 @@ def _plain(value: object) -> object:
     elif isinstance(value, frozenset):
         found = [_plain(item) for item in sorted(value)]
     elif type(value) in _TOLD:
-        found = {name: _plain(getattr(value, name)) for name in _TOLD[type(value)]}
+        found = {
+            name: _plain(getattr(value, _ASKED_FOR.get(name, name))) for name in _TOLD[type(value)]
+        }
     elif isinstance(value, tuple):
         found = [_plain(item) for item in value]
     return found
@@ -159,7 +164,7 @@ def _secure_boot_rows(facts: BootFacts) -> Iterator[FactRow]:
     yield _row("Secure Boot", facts.secure_boot, _on_off)
     for name, database in facts.databases.items():
         yield _row(name, database, _database)
-        for digest, subject in database.value.certificates.items():
+        for digest, subject in database.value.subjects.items():
             yield FactRow(f"{name} certificate", _proofs(database), f"{_short(digest)} {subject}")
     for name, mode in facts.modes.items():
         yield _row(name, mode, _on_off)

@@ -21,6 +21,7 @@ from attestation.boot.facts import (
 from attestation.logs.event_types import EventType
 from attestation.refusals import RefusalCode as Code
 from attestation.result import Claim, Finding
+from tests.simulators.uefi import certificate_named
 from tests.verifier.appraisal.courtroom import firmware_log
 from tests.verifier.appraisal.test_policy_file import GOOD
 from verifier.appraisal.boot_rules import BootRules, judge_boot
@@ -38,7 +39,7 @@ def fact(value: Any, pcr: int = 7, event: int = 12) -> Fact[Any]:
 def database(*hashes: bytes, certificates: tuple[bytes, ...] = (), others: int = 0) -> Fact[Any]:
     return fact(
         SignatureDatabase(
-            certificates=dict.fromkeys(certificates, "CN=Maker"),
+            certificates=dict.fromkeys(certificates, certificate_named("Maker")),
             hashes=frozenset(hashes),
             others=others,
             digest=C,

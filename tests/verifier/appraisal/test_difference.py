@@ -18,6 +18,7 @@ from attestation.boot.facts import (
 from attestation.logs.event_types import EventType
 from attestation.logs.replay import ReplayedLog, replay
 from attestation.logs.tcg import UnverifiedEvent, parse_firmware_log
+from tests.simulators.uefi import certificate_named
 from tests.verifier.appraisal.courtroom import DATA, SHA256, firmware_log, replayed_log
 from tests.verifier.attacks.log_forge import Edit, first, forge, measured
 from verifier.appraisal.difference import Difference, Snapshot, differences, snapshot
@@ -192,23 +193,21 @@ def words(before: BootFacts, after: BootFacts) -> list[str]:
 def test_database_names_its_certificates() -> None:
     def held(*names: str, hashes: frozenset[bytes] = frozenset(), mark: bytes = b"") -> BootFacts:
         made = SignatureDatabase(
-            certificates={name.encode(): name for name in names},
+            certificates={name.encode(): certificate_named(name) for name in names},
             hashes=hashes,
             others=0,
             digest=repr((names, hashes, mark)).encode(),
         )
         return BootFacts(databases={"db": Fact(made, (Proof(7, 3),))})
 
-    assert words(held("CN=A"), held("CN=A", "CN=B")) == [
-        "db grew by 1 entry; added certificate CN=B"
-    ]
-    assert words(held("CN=A"), held("CN=B")) == [
+    assert words(held("A"), held("A", "B")) == ["db grew by 1 entry; added certificate CN=B"]
+    assert words(held("A"), held("B")) == [
         "db has other entries (1 as before); added certificate CN=B; removed certificate CN=A"
     ]
     assert words(held(hashes=frozenset({b"1", b"2"})), held(hashes=frozenset({b"3"}))) == [
         "db shrank by 1 entry; 2 hashes of before are not in it"
     ]
-    assert words(held("CN=A"), held("CN=A")) == []
+    assert words(held("A"), held("A")) == []
 
 
 def test_facts_that_come_and_go_are_told() -> None:
