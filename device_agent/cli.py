@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from attestation.algorithms import short_digest
 from device_agent.agent_commands import add_agent
 from device_agent.errors import (
+    AgentRefused,
     AgentUnknown,
     BrokerUnreachable,
     DeviceAgentError,
@@ -51,6 +52,7 @@ _KINDS: Final[tuple[tuple[type[DeviceAgentError], int], ...]] = (
     (SettingsInvalid, USAGE),
     (AgentUnknown, USAGE),
     (VerifierRefused, REFUSED),
+    (AgentRefused, REFUSED),
     (VerifierUnreachable, UNREACHABLE),
     (VerifierUntrusted, UNREACHABLE),
     (BrokerUnreachable, UNREACHABLE),

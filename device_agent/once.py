@@ -48,7 +48,8 @@ class _Held:
 
     def __init__(self, parts: Parts, saved: SavedState | None) -> None:
         self.parts = parts
-        self._phase = Phase(saved.phase) if saved else Phase.UNENROLLED
+        known = saved is not None and saved.phase in set(Phase)
+        self._phase = Phase(saved.phase) if saved and known else Phase.UNENROLLED
         self._seq = saved.seq if saved else 0
         self.state = saved.resumed() if saved else State()
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from attestation.wire.jwk import thumbprint
 from attestation.wire.owner_binding import OwnerBinding, read_binding_request, sign_binding
 from device_agent.cli import main
-from tests.device_agent.test_cli import agent, manufacture, verifier
+from device_agent.errors import VerifierRefused
+from tests.device_agent.test_cli import ROOT, agent, manufacture, verifier
 from tests.simulators.soft_device import SoftManufacturer
 from tests.simulators.verifier_simulator import VerifierSimulator
 
@@ -100,6 +106,46 @@ def test_an_agent_is_listed_checked_renewed_and_removed(config: Config) -> None:
     assert "removed planner and its key\nits certificate is in force until" in done.stdout
     assert not place.exists()
     assert json.loads(agent(*config, "agent", "list", "--json").stdout) == []
+
+
+@pytest.mark.tpm
+@pytest.mark.system
+def test_an_agent_is_added_beside_a_daemon_that_runs_and_gets_it(
+    verifier: Site, config: Config, tmp_path: Path
+) -> None:
+    simulator = verifier[0]
+    assert agent(*config, "enrol").returncode == 0
+    with (tmp_path / "daemon.log").open("wb") as log:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "device_agent", *config, "run"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=log,
+        )
+    try:
+        while "submit" not in simulator.calls:
+            time.sleep(0.02)
+            assert daemon.poll() is None
+        done = agent(*config, "agent", "add", "planner", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["complete"] is True
+        no_more = VerifierRefused("scope-exceeded", "no more of that", http_status=403)
+        simulator.agents.fail("enrol", no_more)
+        refused = agent(*config, "agent", "add", "coder", "--scope", "mail.read")
+        before = simulator.calls.count("submit")
+        while simulator.calls.count("submit") < before + 2:
+            time.sleep(0.02)
+            assert daemon.poll() is None
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(15) == 0
+
+    assert refused.returncode == 5
+    assert refused.stderr == "device-agent: scope-exceeded: no more of that\n"
+    lines = (tmp_path / "daemon.log").read_text()
+    assert '"event": "agent_renewed"' in lines
+    assert '"event": "agent_troubled"' in lines
+    assert '"event": "fault_occurred"' not in lines
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -358,6 +359,16 @@ def test_the_daemon_gets_what_a_command_asked_for_and_keeps_it_fresh(bench: Benc
     saved = bench.store.load()
     assert saved is not None
     assert saved.fault is None
+
+
+def test_a_phase_that_this_agent_does_not_know_is_no_reason_not_to_attest(bench: Bench) -> None:
+    parts = assemble(bench.settings(), bench.tpm)
+    enrol_now(parts)
+    saved = bench.store.load()
+    assert saved is not None
+    bench.store.save(replace(saved, phase="a phase of tomorrow"))
+
+    assert attest_now(parts).allowed
 
 
 def test_by_hand_waits_for_no_daemon(bench: Bench) -> None:
