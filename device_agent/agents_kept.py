@@ -34,7 +34,7 @@ class OnceThereAreAgents:
         self._make = tender
         self._made: AgentTender | None = None
 
-    def tend(self) -> TendingDone:
+    def tend(self, *, anew: bool = False) -> TendingDone:
         """Look after the agents, if there are any."""
         try:
             if not self._shelf.names():
@@ -42,4 +42,4 @@ class OnceThereAreAgents:
         except DeviceAgentError as error:
             return TendingDone(fault=error)
         self._made = self._made or self._make()
-        return self._made.tend()
+        return self._made.tend(anew=anew)

@@ -268,7 +268,7 @@ def _judged(state: State, reply: EvidenceReply, moment: Moment, pacing: Pacing) 
             ReportVerdict(verdict=verdict),
             Save(),
             *_retire(following),
-            TendAgents(),
+            TendAgents(anew=state.reenrolled),
             Wait(seconds=seconds),
         ),
     )

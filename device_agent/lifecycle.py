@@ -320,7 +320,13 @@ class RetireKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TendAgents:
-    """Renew the certificates of AI agents that are due."""
+    """Renew the certificates of AI agents that are due.
+
+    Attributes:
+        anew: The device fell and has enrolled again: its agents' certificates may have fallen too.
+    """
+
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,8 +67,12 @@ class Identity(Protocol):
 class Tender(Protocol):
     """The AI agents below this device, as far as the daemon looks after them."""
 
-    def tend(self) -> TendingDone:
-        """Do what is due; what fails is tried again later."""
+    def tend(self, *, anew: bool = False) -> TendingDone:
+        """Do what is due; what fails is tried again later.
+
+        Args:
+            anew: Ask of every agent whether its certificate still stands.
+        """
         ...
 
 
@@ -178,7 +182,7 @@ class DaemonLoop:
             case RetireKey():
                 return self._retire(action)
             case TendAgents():
-                return self._tend_agents()
+                return self._tend_agents(action.anew)
             case Save():
                 self._save()
             case ReportVerdict():
@@ -231,11 +235,11 @@ class DaemonLoop:
         self._log.info(telemetry.KEY_RETIRED, slot=action.slot.value)
         return Retired(slot=action.slot)
 
-    def _tend_agents(self) -> Event | None:
+    def _tend_agents(self, anew: bool) -> Event | None:  # noqa: FBT001 - the action's own word
         """Look after the AI agents; trouble with one is not the device's, and only told."""
         if self._agents is None:
             return None
-        done = self._agents.tend()
+        done = self._agents.tend(anew=anew)
         if done.fault is not None:
             code, reason = str(done.fault.code), done.fault.reason
             self._log.warning(telemetry.AGENT_TROUBLED, code=code, reason=reason)

@@ -28,6 +28,7 @@ from device_agent.errors import (
     SettingsInvalid,
     StateCorrupt,
     StateUnwritable,
+    VerifierRefused,
 )
 from device_agent.lifecycle import (
     Fault,
@@ -39,6 +40,14 @@ from device_agent.state.files import StateHeld
 from device_agent.telemetry import Log
 
 _WAIT_FOR_LOCK_S: Final = 10.0
+_FALLEN: Final = frozenset(
+    {
+        RefusalCode.AGENT_UNKNOWN,
+        RefusalCode.CERTIFICATE_EXPIRED,
+        RefusalCode.CERTIFICATE_REVOKED,
+    }
+)
+"""Refusals of a token that say: no certificate of this key stands any more."""
 
 
 class Shelf(Protocol):
@@ -108,14 +117,19 @@ class AgentTender:
         self._pulse = pulse
 
     # --- the daemon ------------------------------------------------------------------------
-    def tend(self) -> TendingDone:
-        """Do what is due for every agent; what fails is noted in its record and tried later."""
+    def tend(self, *, anew: bool = False) -> TendingDone:
+        """Do what is due for every agent; what fails is noted in its record and tried later.
+
+        Args:
+            anew: Ask for a token of every agent now: where its certificate does not stand any
+                more, that is found out, and it gets another.
+        """
         done = TendingDone()
         try:
             with self._shelf.held():
                 for name in self._shelf.names():
                     self._pulse()
-                    done = self._tend_one(name, done)
+                    done = self._tend_one(name, done, anew=anew)
         except StateHeld:
             # A command is at work; the next judgement comes soon enough.
             return done
@@ -123,14 +137,17 @@ class AgentTender:
             return replace(done, fault=done.fault or error)
         return done
 
-    def _tend_one(self, name: AgentName, before: TendingDone) -> TendingDone:
+    def _tend_one(self, name: AgentName, before: TendingDone, *, anew: bool) -> TendingDone:
         try:
             record = self._shelf.load(name)
-            match agents.due(record, self._now().at):
+            due = agents.due(record, self._now().at)
+            if anew and due is Due.NOTHING and record.certified is not None:
+                due = Due.TOKEN
+            match due:
                 case Due.CERTIFICATE:
                     return self._renew_due(record, before)
                 case Due.TOKEN:
-                    self._refresh(record)
+                    return self._refresh(record, before)
                 case Due.NOTHING:
                     self._shelf.put_out(record)
         except DeviceAgentError as error:
@@ -153,13 +170,20 @@ class AgentTender:
             ima_next=before.ima_next if ima_next is None else ima_next,
         )
 
-    def _refresh(self, record: AgentRecord) -> None:
+    def _refresh(self, record: AgentRecord, before: TendingDone) -> TendingDone:
         try:
             token = self._verifier.agent_token(record.name, record.thumbprint)
+        except VerifierRefused as error:
+            if error.code in _FALLEN:
+                # Its certificate is revoked, mostly with its device's: well again, it gets another.
+                return self._renew_due(record, before)
+            self._note(record, error)
+            raise
         except DeviceAgentError as error:
             self._note(record, error)
             raise
         self._shelf.save(agents.refreshed(record, token, self._now()))
+        return before
 
     def _note(self, record: AgentRecord, error: DeviceAgentError) -> None:
         """Write down that a request failed, and when to try again."""

@@ -401,6 +401,18 @@ def test_a_success_ends_the_fault() -> None:
     assert go(back, judged()).state.fault is None
 
 
+def test_a_device_that_fell_and_is_well_again_asks_anew_for_its_agents() -> None:
+    fallen = go(attesting(), failed("certificate-revoked", refused=True)).state
+    again = go(fallen, Enrolled(reply=ENROLLED)).state
+    sent = go(again, Challenged(reply=CHALLENGE)).state
+
+    well = go(sent, judged())
+    later = go(replace(well.state, pending=Pending.EVIDENCE), judged())
+
+    assert TendAgents(anew=True) in well.actions
+    assert TendAgents(anew=False) in later.actions
+
+
 def test_a_challenge_older_than_what_was_answered_for_an_agent_is_dropped() -> None:
     waiting = go(attesting(), judged(ima_next=70)).state
     assert waiting.challenge is not None

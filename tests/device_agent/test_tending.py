@@ -285,6 +285,49 @@ def test_a_token_is_refreshed_without_a_new_certificate(bench: Bench) -> None:
     assert token_file(bench).read_text() == second.certified.token
 
 
+@pytest.mark.parametrize("anew", [True, False])
+def test_an_agent_whose_certificate_fell_gets_another_for_the_same_key(
+    bench: Bench, *, anew: bool
+) -> None:
+    first = bench.added()
+    bench.verifier.fall("planner")
+    if not anew:
+        bench.at += timedelta(minutes=45)  # found out when the next token is asked for
+
+    done = bench.tender.tend(anew=anew)
+
+    second = bench.shelf.load(PLANNER)
+    assert (done.fault, second.fault) == (None, None)
+    assert bench.verifier.calls[-3:] == ["token planner", "challenge planner", "enrol planner"]
+    assert second.key == first.key
+    assert second.certified is not None
+    assert token_file(bench).read_text() == second.certified.token
+
+
+def test_an_agent_that_was_revoked_for_good_is_left_alone_for_long(bench: Bench) -> None:
+    bench.added()
+    bench.verifier.fail("token", VerifierRefused("agent-revoked", "gone", http_status=403))
+
+    done = bench.tender.tend(anew=True)
+
+    assert done.fault is not None
+    assert bench.verifier.calls.count("enrol planner") == 1
+    calls = len(bench.verifier.calls)
+    bench.at += timedelta(minutes=5)
+    bench.tender.tend()
+    assert len(bench.verifier.calls) == calls
+
+
+def test_asking_anew_leaves_agents_that_wait_for_their_owner_alone(bench: Bench) -> None:
+    bench.verifier.proofs = frozenset({"owner-binding"})
+    bench.tender.add(PLANNER, WISH)
+    calls = len(bench.verifier.calls)
+
+    assert bench.tender.tend(anew=True).fault is None
+
+    assert len(bench.verifier.calls) == calls
+
+
 def test_trouble_with_one_agent_is_not_the_others(bench: Bench) -> None:
     bench.added("coder")
     bench.added("planner")

@@ -70,6 +70,10 @@ class AgentsSimulator:
         """Let the next calls of this name fail with these errors, in order."""
         self.faults.setdefault(call, []).extend(errors)
 
+    def fall(self, agent: str) -> None:
+        """Revoke an agent's certificates."""
+        self.keys.pop(agent, None)
+
     def _begin(self, call: str, agent: str) -> None:
         self.calls.append(f"{call} {agent}")
         if self.faults.get(call):

@@ -70,11 +70,8 @@ class Machine:
 
     def __init__(self, folder: Path, chip: SoftwareTpm, site: VerifierSite) -> None:
         (folder / "log").write_bytes(boot_log())
-        for event in parse_firmware_log(boot_log()).events:
-            if event.type != EventType.NO_ACTION:
-                digests = dict(event.digests)
-                banks = (HashAlgorithm.SHA1, HashAlgorithm.SHA256)
-                chip.extend(event.pcr, {bank: digests[bank] for bank in banks})
+        self.chip = chip
+        self.boot()
         self.site, self.owner = site, SoftOwner()
         self.settings: Settings = parse_settings(
             f"""
@@ -100,6 +97,14 @@ class Machine:
         documents = ReferenceDocuments(site.running.store)
         packed = pack_owner(self.owner.pem, None)
         documents.put(DocumentKind.OWNER, self.owner.name, packed, datetime.now(UTC))
+
+    def boot(self) -> None:
+        """Measure what is booted."""
+        for event in parse_firmware_log(boot_log()).events:
+            if event.type != EventType.NO_ACTION:
+                digests = dict(event.digests)
+                banks = (HashAlgorithm.SHA1, HashAlgorithm.SHA256)
+                self.chip.extend(event.pcr, {bank: digests[bank] for bank in banks})
 
     @property
     def parts(self) -> Parts:
@@ -299,6 +304,36 @@ def test_a_device_whose_key_was_exchanged_keeps_its_agents(machine: Machine) -> 
     assert certificate(renewed) != certificate(record)
     assert uri(certificate(renewed)) == uri(certificate(record))
     assert machine.add(MAILER)
+
+
+def test_an_agent_falls_with_its_device_and_comes_back_with_it(machine: Machine) -> None:
+    first = machine.added(PLANNER)
+    shelf = agent_shelf(machine.settings)
+    store = StateFile(Path(machine.settings.state.directory))
+    before = store.load()
+
+    def verdict() -> str:
+        saved = store.load()
+        return saved.verdict.status if saved is not None and saved.verdict is not None else ""
+
+    def play() -> None:
+        until(lambda: verdict() in ("affirming", "warning"))
+        machine.chip.extend(7, {HashAlgorithm.SHA256: bytes(32)})
+        until(lambda: verdict() == "contraindicated")
+        machine.chip.power_cycle()
+        machine.boot()
+        until(lambda: certificate(shelf.load(PLANNER)) != certificate(first), within_s=60)
+
+    while_the_daemon_runs(machine, play)
+
+    after, again = store.load(), shelf.load(PLANNER)
+    assert before is not None
+    assert before.credential is not None
+    assert after is not None
+    assert after.credential is not None
+    assert after.credential.certificate_chain_pem != before.credential.certificate_chain_pem
+    assert (again.key, again.fault) == (first.key, None)
+    assert uri(certificate(again)) == uri(certificate(first))
 
 
 def _asked(record: AgentRecord) -> AgentRecord:
