@@ -183,7 +183,7 @@ def _troubles(rows: Sequence[CaStatus]) -> list[Finding]:
             Finding(
                 code=RefusalCode.KEYS_UNUSABLE,
                 reason="no CA issues",
-                mend="verifier ca init, or verifier ca request, sign and import",
+                mend="verifier ca rotate, or ca request, sign, import; without a root: ca init",
                 failed=True,
             )
         )

@@ -22,12 +22,12 @@ from verifier.issuance.hierarchy import require_ca
 from verifier.issuance.profiles import Issuer
 from verifier.keys.ca_keys import CaKeys
 from verifier.keys.register import (
+    REGISTER_NAMES,
     CaState,
     RegisterEntry,
     certified_key_id,
     load_certificate,
     load_register,
-    register_path,
 )
 from verifier.ports import Clock
 
@@ -218,11 +218,13 @@ def _certificates(loaded: _Loaded) -> tuple[x509.Certificate, ...]:
 
 
 def _stamp(directory: Path) -> tuple[str, int, int]:
-    path = register_path(directory)
-    if path is None:
-        raise SettingsInvalid(f"there is no authority in {directory}; run: verifier init")
-    try:
-        found = os.stat(path)  # noqa: PTH116 - asked often
-    except OSError as error:
-        raise SettingsInvalid(f"{path}: {error.strerror}") from error
-    return path.name, found.st_mtime_ns, found.st_ino
+    """Return what changes whenever the register is replaced. Asked for each issuance."""
+    for name in REGISTER_NAMES:
+        try:
+            found = os.stat(f"{directory}/{name}")  # noqa: PTH116 - a Path costs more
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SettingsInvalid(f"{directory / name}: {error.strerror}") from error
+        return name, found.st_mtime_ns, found.st_ino
+    raise SettingsInvalid(f"there is no authority in {directory}; run: verifier init")

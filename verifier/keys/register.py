@@ -31,6 +31,9 @@ BUNDLE_FILE: Final = "device-authorities.pem"
 FOLDER: Final = "authority"
 """Below the key directory: the certificates and key files that the register names."""
 
+REGISTER_NAMES: Final = (REGISTER_FILE, f"{DEVICE_CA}.cert.pem")
+"""What the register is read from: the first that is there."""
+
 _VERSION: Final = 1
 
 
@@ -143,7 +146,7 @@ class Register:
 
 def register_path(directory: Path) -> Path | None:
     """Return the file that the register is read from; None if there is no authority."""
-    for name in (REGISTER_FILE, f"{DEVICE_CA}.cert.pem"):
+    for name in REGISTER_NAMES:
         if (directory / name).exists():
             return directory / name
     return None
