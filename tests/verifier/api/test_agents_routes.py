@@ -383,6 +383,12 @@ def test_request_is_answered_once(device: SiteDevice) -> None:
     assert answer.status == 403, answer.body
 
 
+def test_request_without_evidence_is_answered_once_too(device: SiteDevice) -> None:
+    request = request_of(device, named("bare-c"), None, evidence=b"", capabilities=())
+    assert send(device, request).status == 201
+    refused(send(device, request), Code.NONCE_REUSED)
+
+
 def test_agent_lasts_no_longer_than_its_class_says(device: SiteDevice) -> None:
     document = enrolled(device, named("short-b"), None)
     record = store(device).agent(DeviceId(device.device_id), "short-b")

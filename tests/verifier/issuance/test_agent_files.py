@@ -10,6 +10,7 @@ import pytest
 from attestation.errors import AttestationError
 from attestation.evidence import qualifying_data
 from attestation.refusals import RefusalCode as Code
+from attestation.result import TrustTier
 from attestation.wire.agent_codec import AgentRequest
 from attestation.wire.evidence_codec import decode_evidence, encode_evidence, encode_parts
 from tests.simulators import soft_agent
@@ -30,7 +31,7 @@ class FilesCourt(AgentCourt):
 
     def __init__(self) -> None:
         super().__init__()
-        self.agent = SoftAgentKey()
+        self.agent, self.accept = SoftAgentKey(), TrustTier.AFFIRMING
         self.install()
         self.hold()
 
@@ -61,6 +62,7 @@ class FilesCourt(AgentCourt):
                     anchors=self.anchors,
                     reference=self.reference,
                     policy=self.policy,
+                    accept=self.accept,
                     providers=self.trusted,
                 ),
                 owners={},
@@ -109,6 +111,16 @@ def test_another_aibom_than_the_one_in_force_is_refused(court: FilesCourt) -> No
 def test_changed_file_is_refused(court: FilesCourt) -> None:
     court.install(agent__py=b"print('I do as I like')")
     assert refused(court, court.request()) is Code.EVIDENCE_NOT_ACCEPTABLE
+
+
+def test_unlisted_file_is_refused_though_such_devices_are_let_in(court: FilesCourt) -> None:
+    """It is a warning only, and the class lets warnings in: still the files are not as listed."""
+    court.accept = TrustTier.WARNING
+    court.install(more__py=b"print('me too')")
+    request = court.request()
+    with pytest.raises(AttestationError, match="as its AIBOM lists them") as caught:
+        court.admit(request)
+    assert caught.value.code is Code.EVIDENCE_NOT_ACCEPTABLE
 
 
 def test_aibom_that_nobody_endorsed_is_refused(court: FilesCourt) -> None:
