@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -21,137 +18,31 @@ from attestation.agent_certificate import AgentClaims, read_agent_claims
 from attestation.errors import VerificationError
 from attestation.identity import DeviceId, agent_name
 from attestation.refusals import RefusalCode as Code
-from attestation.wire.agent_codec import AgentRequest, encode_agent
-from attestation.wire.media_types import AGENT
+from attestation.wire.agent_codec import encode_agent
 from attestation.wire.wit import verify_wit
 from device_agent.ports import KeyRole
-from tests.simulators.command_line import runner
 from tests.simulators.soft_ai_agent import SoftAgentKey, SoftOwner
 from tests.simulators.soft_jose import holds, taken_apart, unb64
-from tests.simulators.soft_manufacturer import SoftManufacturer
-from tests.simulators.verifier_site import Answer, SiteDevice, VerifierSite, decode_nonce
+from tests.simulators.verifier_site import SiteDevice, VerifierSite, decode_nonce
+from tests.verifier.api.agent_site import (
+    certificate_in,
+    challenge,
+    device,
+    enrol,
+    enrolled,
+    named,
+    new_device,
+    owner,
+    refused,
+    request_of,
+    send,
+    site,
+    store,
+    tokens,
+)
 from verifier.errors import Conflict
-from verifier.issuance.owners import pack_owner
-from verifier.ports import DocumentKind, Store
-from verifier.services.reference_documents import ReferenceDocuments
 
-POLICY = """
-id = "agents-test"
-[[device]]
-class = "default"
-initial_trust = "idevid"
-proofs = ["pop", "residency", "evidence"]
-accept = "warning"
-[[agent]]
-class = "short"
-match = { name = "short-*" }
-proofs = ["pop", "evidence"]
-scope = ["mail.send"]
-decommission_days = 1
-[[agent]]
-class = "bare"
-match = { name = "bare-*" }
-proofs = ["pop"]
-[[agent]]
-class = "assistant"
-match = { device_classes = ["default"], name = "[a-r]*" }
-proofs = ["pop", "residency", "evidence", "owner-binding"]
-scope = ["calendar.read", "mail.read", "mail.send"]
-overlap_hours = 1
-"""
-_SERIALS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerifierSite]:
-    folder = tmp_path_factory.mktemp("agents")
-    (folder / "enrolment.toml").write_text(POLICY)
-    with VerifierSite(
-        folder,
-        SoftManufacturer(),
-        extra=f'enrolment = "{folder}/enrolment.toml"\n'
-        "[limits]\nrequests_per_s = 1000.0\nburst = 100000\n",
-    ) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def owner(site: VerifierSite) -> SoftOwner:
-    """An owner whose key the verifier holds."""
-    made = SoftOwner()
-    documents = ReferenceDocuments(site.running.store)
-    documents.put(DocumentKind.OWNER, made.name, pack_owner(made.pem, None), datetime.now(UTC))
-    return made
-
-
-@pytest.fixture
-def new_device(site: VerifierSite) -> Callable[[], SiteDevice]:
-    def make() -> SiteDevice:
-        device = site.device(f"AGT-{next(_SERIALS):04}")
-        answer = device.enrol()
-        assert answer.status == 201, answer.body
-        return device
-
-    return make
-
-
-@pytest.fixture
-def device(new_device: Callable[[], SiteDevice]) -> SiteDevice:
-    return new_device()
-
-
-def store(device: SiteDevice) -> Store:
-    return device.site.running.store
-
-
-def challenge(device: SiteDevice, agent: str = "planner") -> Answer:
-    body = json.dumps({"agent": agent})
-    return device.client.post("/enrol/v1/agents/challenges", body, "application/json")
-
-
-def request_of(
-    device: SiteDevice, agent: SoftAgentKey, owner: SoftOwner | None, **changes: object
-) -> AgentRequest:
-    asked = challenge(device, agent.name)
-    assert asked.status == 200, asked.body
-    binding = owner.bind(agent, unb64(asked.json["owner_nonce"])) if owner is not None else ""
-    honest = agent.request(device.tpm, decode_nonce(asked.json))
-    defaults: dict[str, object] = {
-        "evidence": device.evidence(asked.json),
-        "owner_binding": binding,
-        "capabilities": ("mail.send",),
-    }
-    return replace(honest, **(defaults | changes))  # type: ignore[arg-type]
-
-
-def send(device: SiteDevice, request: AgentRequest) -> Answer:
-    return device.client.post("/enrol/v1/agents", encode_agent(request), AGENT)
-
-
-def enrol(
-    device: SiteDevice, agent: SoftAgentKey, owner: SoftOwner | None, **changes: object
-) -> Answer:
-    return send(device, request_of(device, agent, owner, **changes))
-
-
-def enrolled(
-    device: SiteDevice, agent: SoftAgentKey, owner: SoftOwner | None, **changes: object
-) -> dict[str, Any]:
-    answer = enrol(device, agent, owner, **changes)
-    assert answer.status == 201, answer.body
-    return answer.json
-
-
-def named(name: str) -> SoftAgentKey:
-    return SoftAgentKey(name=agent_name(name))
-
-
-def certificate_in(document: dict[str, Any]) -> x509.Certificate:
-    return x509.load_pem_x509_certificates(document["certificate_chain_pem"].encode())[0]
-
-
-def refused(answer: Answer, code: Code, status: int = 403) -> None:
-    assert (answer.status, answer.json["code"]) == (status, code), answer.body
+__all__ = ["device", "new_device", "owner", "site"]
 
 
 # --- what an agent gets -------------------------------------------------------------------------
@@ -537,70 +428,3 @@ def test_wrong_media_type_and_wrong_json_are_refused(device: SiteDevice) -> None
         answer = device.client.post("/enrol/v1/agents/challenges", body, "application/json")
         assert answer.status == 400, body
     refused(challenge(device, "UPPER"), Code.AGENT_NAME_INVALID, 400)
-
-
-# --- tokens -------------------------------------------------------------------------------------
-
-
-def tokens(device: SiteDevice, name: str, key: str = "") -> Answer:
-    path = f"/enrol/v1/agents/{name}/tokens"
-    if not key:
-        return device.client.post(path)
-    return device.client.post(path, json.dumps({"key": key}), "application/json")
-
-
-def test_agents_that_are_not_there_have_no_tokens(device: SiteDevice, owner: SoftOwner) -> None:
-    refused(tokens(device, "nobody"), Code.AGENT_UNKNOWN, 404)
-    enrolled(device, named("planner"), owner)
-    refused(tokens(device, "planner", "A" * 43), Code.AGENT_UNKNOWN, 404)
-
-
-def test_token_falls_with_its_certificate(device: SiteDevice, owner: SoftOwner) -> None:
-    document = enrolled(device, named("planner"), owner)
-    assert tokens(device, "planner").status == 200
-    sha256 = store(device).certificate_by_serial(certificate_in(document).serial_number)
-    assert sha256 is not None
-    with store(device).work() as work:
-        work.revoke_certificate(sha256.certificate.sha256, 1, "key lost", datetime.now(UTC))
-
-    refused(tokens(device, "planner"), Code.CERTIFICATE_REVOKED)
-
-
-def test_device_asks_for_a_token_of_its_own(device: SiteDevice) -> None:
-    answer = device.client.post("/enrol/v1/tokens")
-    jwks = device.site.client().get("/.well-known/jwks.json").json
-
-    assert answer.status == 200, answer.body
-    found = verify_wit(
-        answer.json["token"], jwks, trust_domain="fleet.example", at=datetime.now(UTC)
-    )
-    assert found.subject == f"spiffe://fleet.example/device/{device.device_id}"
-    assert found.key == x509.load_pem_x509_certificates(device.chain_pem)[0].public_key()
-
-
-# --- operators ----------------------------------------------------------------------------------
-
-
-def test_operator_lists_shows_and_revokes_agents(
-    device: SiteDevice,
-    owner: SoftOwner,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    document = enrolled(device, named("planner"), owner, capabilities=("mail.send",))
-    run = runner(monkeypatch, capfd, "-c", device.site.config, "agents")
-
-    listed = run("list", device.device_id)[1]
-    shown = json.loads(run("show", device.device_id, "planner", "--json")[1])
-
-    assert all(word in listed for word in ("planner", "enrolled", owner.name, "mail.send"))
-    assert shown["agent_id"] == document["agent_id"]
-    assert shown["certificate_serial"] == f"{certificate_in(document).serial_number:x}"
-    code, out, err = run("revoke", device.device_id, "planner", "--reason", "it lied")
-    assert (code, "it lied" in out) == (0, True), err
-    assert "revoked" in run("list", device.device_id)[1]
-    refused(tokens(device, "planner"), Code.AGENT_REVOKED)
-    stored = store(device).certificate_by_serial(certificate_in(document).serial_number)
-    assert stored is not None
-    assert (stored.revoked_code, stored.revoked_reason) == (9, "it lied")
-    assert run("revoke", device.device_id, "planner", "--reason", " ")[0] == 2
