@@ -25,6 +25,7 @@ GROUPS: Final = (
     "decisions",
     "tpm",
     "service",
+    "revocation",
     "issuance",
     "daemon",
 )

@@ -48,6 +48,10 @@ def evidence_to_decision() -> Iterator[Line]:
                 device.tpm.extend(HashAlgorithm.SHA256, _TAMPERED_PCR, bytes(32))
             device.pcrs_changed()
             took.append(_until_decided(device, connection, reader, allow=good))
+            if good:  # Its certificate fell; once well, a device enrols again.
+                connection.close()
+                device.enrol(running.address)
+                connection = device.connect(running.address)
     yield Line(
         name="evidence_to_decision_p50_ms", value=percentile(took, 50) * MILLISECONDS, unit="ms"
     )

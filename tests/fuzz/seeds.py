@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import ocsp
 from jwt.utils import base64url_encode, der_to_raw_signature
 
 from attestation.algorithms import HashAlgorithm
@@ -48,6 +49,7 @@ CORPUS: Final = Path(__file__).parent / "corpus"
 _RIMS: Final = Path(__file__).parents[1] / "data" / "nsacyber_RIM-Tool"
 _MOST_BYTES: Final = 20_000
 _MOST_SEEDS: Final = 8
+_POLICY_TARGETS: Final = {"profiles": "certificate_profiles", "revocation": "revocation_policy"}
 _EVENT_TARGETS: Final = {0x80000001: "uefi_variable", 0x80000002: "uefi_variable"}
 
 Seeds = Iterator[tuple[str, bytes]]
@@ -60,6 +62,7 @@ def seeds() -> Seeds:
     yield from _of_logs()
     yield from _of_documents()
     yield from _of_policies()
+    yield from _of_ocsp()
     yield from of_agents(private_key("an owner"))
 
 
@@ -116,6 +119,14 @@ def _of_enrolment(sent: Mapping[str, Any]) -> Seeds:
     yield "est_body", encode_body(certs_only([parse_certificate(request.iak_chain[0])]))
     yield "est_nonce", b'{"len": 56, "reqTypeInfo": {"type": "1.2.3"}}'
     yield "est_nonce", encode_nonce_response(NonceResponse(nonce=bytes(56), expires_in_s=300))
+
+
+def _of_ocsp() -> Seeds:
+    digests = (bytes(range(32)), bytes(32))
+    plain = ocsp.OCSPRequestBuilder().add_certificate_by_hash(*digests, 2**128, hashes.SHA256())
+    asking = plain.add_extension(x509.OCSPNonce(bytes(range(16))), critical=False)
+    for builder in (plain, asking):
+        yield "ocsp_request", builder.build().public_bytes(Encoding.DER)
 
 
 def _of_logs() -> Seeds:
@@ -209,8 +220,8 @@ def _of_results(key: ec.EllipticCurvePrivateKey) -> Seeds:
 
 def _of_policies() -> Seeds:
     for path in sorted((ROOT / "verifier/policies").glob("*.toml")):
-        kind = "certificate_profiles" if path.name.startswith("profiles-") else "appraisal_policy"
-        yield kind, path.read_bytes()
+        first, _, _ = path.name.partition("-")
+        yield _POLICY_TARGETS.get(first, "appraisal_policy"), path.read_bytes()
     yield (
         "runtime_policy",
         (
