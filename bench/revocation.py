@@ -100,8 +100,10 @@ def _listed(leaf: x509.Certificate) -> bool:
 
 def _crl_url(leaf: x509.Certificate) -> str:
     places = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-    names = places[0].full_name or ()
-    return str(names[0].value)
+    urls = places[0].full_name
+    if not urls:
+        raise RuntimeError("the certificate does not say where its list is")
+    return str(urls[0].value)
 
 
 BENCHES = (

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from alembic import command
@@ -18,9 +18,11 @@ from sqlalchemy import text
 
 from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
-from tests.simulators.stored import AT, ISSUER, a_certificate, a_device, put_enrolment
+from tests.simulators.stored import AT, ISSUER, a_certificate, a_device, a_judgement, put_enrolment
 from verifier.errors import Conflict
 from verifier.issuance.log import Chain, ChainBroken
+from verifier.issuance.reasons import Reason
+from verifier.issuance.revocation_policy import Action, Consequence, Holder
 from verifier.ports.credentials import (
     AgentRecord,
     CredentialKind,
@@ -76,6 +78,17 @@ def followed(entries: list[LogEntry]) -> Chain:
     return chain
 
 
+AGENT = CredentialKind.AGENT
+FALLEN = Consequence(
+    event="contraindicated",
+    action=Action.REVOKE_CERTIFICATES,
+    of=frozenset(Holder),
+    reason=Reason.PRIVILEGE_WITHDRAWN,
+    why="contraindicated: PCR 4",
+    alarm=True,
+)
+
+
 class CredentialCases:
     """Inherited by one class for each database, which gives ``store``."""
 
@@ -118,6 +131,69 @@ class CredentialCases:
         assert store.forget_activations(AT + timedelta(seconds=1)) == 1
         with store.work() as work:
             assert not work.spend_activation(b"\1" * 32, LATER)
+
+    def test_certificates_of_one_kind_or_one_agent_are_revoked(self, store: SqlStore) -> None:
+        for serial, name in ((7, "planner"), (8, "buyer")):
+            issue(store, another(serial, kind=AGENT, agent=name, holder=f"spiffe://x/{name}"))
+
+        with store.work() as work:
+            one = work.revoke_certificates(NAME, [AGENT], 5, "gone", AT, agent="buyer")
+            rest = work.revoke_certificates(NAME, [AGENT], 9, "gone", AT)
+            none = work.revoke_certificates(NAME, [AGENT], 9, "gone", AT)
+
+        assert (one, rest, none) == (1, 1, 0)
+        told = {item.certificate.agent: item.revoked_code for item in store.certificates()}
+        assert told == {"": 0, "planner": 9, "buyer": 5}
+
+    def test_judgement_and_what_follows_from_it_are_one_transaction(self, store: SqlStore) -> None:
+        issue(store, another(7, kind=AGENT, agent="planner", holder="spiffe://x/planner"))
+
+        written = store.record([replace(a_judgement(), consequence=FALLEN)])
+        late = store.record([replace(a_judgement(seq=2), consequence=FALLEN)])
+
+        assert (written, late) == ([True], [False])
+        assert [item.revoked_code for item in store.certificates()] == [9, 9]
+        (alarm,) = store.alarms()
+        assert (alarm.code, alarm.subject) == ("contraindicated", NAME)
+        record = store.device(NAME)
+        assert record is not None
+        assert record.version == 3  # whoever holds it in memory must look again
+        assert followed(list(store.log_entries())).number == 4
+
+    def test_holder_is_revoked_for_good_or_only_told_of(self, store: SqlStore) -> None:
+        with store.work() as work:
+            work.put_agent(an_agent())
+            told = replace(FALLEN, action=Action.ALARM)
+            assert work.carry_out(told, NAME, AT, agent="planner") == 0
+        assert [item.revoked_at for item in store.certificates()] == [None]
+        assert [one.subject for one in store.alarms()] == [f"{NAME}/planner"]
+
+        with store.work() as work:
+            assert work.carry_out(replace(FALLEN, action=Action.REVOKE_HOLDER), NAME, AT) == 1
+
+        record, agent = store.device(NAME), store.agent(NAME, "planner")
+        assert record is not None
+        assert record.enrolment.revoked
+        assert agent is not None
+        assert agent.revoked_reason == "contraindicated: PCR 4"
+
+    def test_devices_without_a_believable_result_are_found(self, store: SqlStore) -> None:
+        with store.work() as work:
+            for name in ("sn-0002", "sn-0003"):
+                put_enrolment(work, a_device(name))
+        store.record([a_judgement()])  # of sn-0001; ends five minutes later
+        ends = AT + timedelta(minutes=5)
+
+        def found(at: datetime, after: str = "", limit: int = 9) -> list[str]:
+            return list(store.stale_devices(at, after=after, limit=limit))
+
+        assert found(AT - timedelta(seconds=1)) == []
+        assert found(AT) == ["sn-0002", "sn-0003"]
+        assert found(ends) == ["sn-0001", "sn-0002", "sn-0003"]
+        assert found(ends, after="sn-0001", limit=1) == ["sn-0002"]
+        with store.work() as work:
+            work.revoke_certificates(DeviceId("sn-0002"), [CredentialKind.DEVICE], 9, "old", AT)
+        assert found(AT) == ["sn-0003"]
 
     def test_no_serial_number_is_given_twice(self, store: SqlStore) -> None:
         issue(store, another(7))
