@@ -129,11 +129,13 @@ class TendingDone:
     """What came of looking after the agents.
 
     Attributes:
+        served: How many agents something was done for.
         attested: Evidence was sent for one: a challenge that the device holds is older now.
         ima_next: The first IMA entry that the verifier wants next time; None if none were sent.
         fault: The first thing that went wrong; None if all went well.
     """
 
+    served: int = 0
     attested: bool = False
     ima_next: int | None = None
     fault: DeviceAgentError | None = None

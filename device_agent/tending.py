@@ -29,6 +29,7 @@ from device_agent.errors import (
     StateCorrupt,
     StateUnwritable,
     VerifierRefused,
+    VerifierUnreachable,
 )
 from device_agent.lifecycle import (
     Fault,
@@ -38,6 +39,9 @@ from device_agent.pacing import Pacing
 from device_agent.ports import AgentKeys
 from device_agent.state.files import StateHeld
 from device_agent.telemetry import Log
+
+MOST_AT_ONCE: Final = 8
+"""Agents served between two attestations of the device."""
 
 _WAIT_FOR_LOCK_S: Final = 10.0
 _FALLEN: Final = frozenset(
@@ -120,6 +124,9 @@ class AgentTender:
     def tend(self, *, anew: bool = False) -> TendingDone:
         """Do what is due for every agent; what fails is noted in its record and tried later.
 
+        The device's own attestation waits meanwhile: so a few agents are served at once, and none
+        while the verifier is not reached. The others have their turn after the next judgement.
+
         Args:
             anew: Ask for a token of every agent now: where its certificate does not stand any
                 more, that is found out, and it gets another.
@@ -128,6 +135,10 @@ class AgentTender:
         try:
             with self._shelf.held():
                 for name in self._shelf.names():
+                    if isinstance(done.fault, VerifierUnreachable):
+                        break
+                    if done.served >= MOST_AT_ONCE and not anew:
+                        break
                     self._pulse()
                     done = self._tend_one(name, done, anew=anew)
         except StateHeld:
@@ -143,6 +154,8 @@ class AgentTender:
             due = agents.due(record, self._now().at)
             if anew and due is Due.NOTHING and record.certified is not None:
                 due = Due.TOKEN
+            if due is not Due.NOTHING:
+                before = replace(before, served=before.served + 1)
             match due:
                 case Due.CERTIFICATE:
                     return self._renew_due(record, before)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import grp
 import json
 import os
+import shutil
 import stat
+import tempfile
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -122,6 +124,37 @@ def test_what_was_put_out_comes_back_after_a_reboot_emptied_the_folder(tmp_path:
 def test_a_group_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalid, match="no group 'nobody-has-this'"):
         AgentShelf(tmp_path).save(replace(FULL, wish=Wish(group="nobody-has-this")))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_a_group_that_the_daemon_is_not_in_is_told_with_what_to_do() -> None:
+    """As the unprivileged user that the daemon is, in a process of its own."""
+    nobody, group = 65534, grp.getgrgid(1).gr_name
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(nobody)
+            os.setuid(nobody)
+            record = replace(FULL, wish=replace(FULL.wish, group=group))
+            AgentShelf(folder / "state", folder / "out").save(record)
+        except BaseException as error:  # noqa: BLE001 - told to the parent, whatever it is
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as told:
+        words = told.read().decode()
+    leaked = list((folder / "out" / "planner").iterdir())
+    shutil.rmtree(folder)
+
+    assert words.startswith("StateUnwritable: state-unwritable: ")
+    assert f"cannot be given to group {group}" in words
+    assert "must be in that group" in words
+    assert leaked == []
 
 
 def test_an_agent_that_is_removed_leaves_nothing(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from device_agent.ports import KeyRole
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
 from device_agent.state.agents import AgentShelf
-from device_agent.tending import AgentTender, records_of, remove_agent
+from device_agent.tending import MOST_AT_ONCE, AgentTender, records_of, remove_agent
 from device_agent.transport.backoff import Backoff
 from tests.device_agent.test_loop import Journal
 from tests.simulators.agents_simulator import AgentsSimulator
@@ -364,6 +364,33 @@ def test_an_unreachable_verifier_is_tried_again_with_the_old_certificate_in_plac
     assert there == first.certified.certificate_chain_pem
     bench.at += timedelta(seconds=2)
     assert bench.tender.tend().fault is None
+
+
+def test_many_agents_do_not_keep_the_device_from_attesting(bench: Bench) -> None:
+    for number in range(MOST_AT_ONCE + 3):
+        bench.added(f"agent-{number:02}")
+    bench.at += timedelta(days=4)
+    begun = len(bench.verifier.requests)
+
+    first = bench.tender.tend()
+    second = bench.tender.tend()
+
+    assert (first.served, second.served) == (MOST_AT_ONCE, 3)
+    renewed = [request.agent for request in bench.verifier.requests[begun:]]
+    assert renewed == list(bench.shelf.names())
+    assert bench.tender.tend(anew=True).served == MOST_AT_ONCE + 3
+
+
+def test_a_verifier_that_is_not_reached_is_asked_once_not_for_every_agent(bench: Bench) -> None:
+    bench.added("coder")
+    bench.added("planner")
+    bench.at += timedelta(days=4)
+    begun = len(bench.verifier.calls)
+    bench.verifier.fail("challenge", *(VerifierUnreachable("down") for _ in range(2)))
+
+    assert bench.tender.tend().fault is not None
+
+    assert bench.verifier.calls[begun:] == ["challenge coder"]
 
 
 def test_a_key_of_another_tpm_is_told_and_not_asked_for_again_at_once(bench: Bench) -> None:
