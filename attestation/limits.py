@@ -35,6 +35,9 @@ MAX_LISTED_EKS = 1_000_000
 MAX_AGENT_REQUEST_BYTES = MAX_ENROLMENT_BYTES
 """An AI agent's request: evidence, or an AIBOM with its endorsement, and what is small beside."""
 
+MAX_AGENTS_PER_DEVICE = 128
+"""AI agents that one device may enrol: each is a row for good, its name is not given again."""
+
 MAX_CAPABILITIES = 64
 """Capabilities of one agent, and scopes in one owner binding: they stand in its certificate."""
 

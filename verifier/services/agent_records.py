@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
 
 from attestation.identity import agent_name, device_id
 from attestation.refusals import RefusalCode
 from verifier.errors import NotFound, RequestRefused
+from verifier.issuance.reasons import Reason
 from verifier.ports import Store
 from verifier.ports.credentials import AgentRecord, StoredCertificate
 from verifier.services.devices import unknown_device
-
-PRIVILEGE_WITHDRAWN: Final = 9
-"""CRLReason ``privilegeWithdrawn`` (RFC 5280, 5.3.1)."""
 
 
 class AgentRecords:
@@ -60,7 +57,9 @@ class AgentRecords:
             raise RequestRefused(RefusalCode.REQUEST_INVALID, "say why: --reason")
         found, _ = self.show(device, name)
         with self._store.work() as work:
-            if not work.revoke_agent(found.device, found.name, PRIVILEGE_WITHDRAWN, reason, at):
+            if not work.revoke_agent(
+                found.device, found.name, Reason.PRIVILEGE_WITHDRAWN.value, reason, at
+            ):
                 raise _unknown(device, name)
         return found
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from attestation.base64url import base64url_text
-from attestation.errors import AttestationError, NotFresh
+from attestation.errors import AttestationError, LimitExceeded, NotFresh
 from attestation.identity import AgentName, agent_name
+from attestation.limits import MAX_AGENTS_PER_DEVICE
 from attestation.refusals import RefusalCode
 from attestation.result import TrustTier
 from attestation.wire.agent_codec import AgentRequest, decode_agent
@@ -87,7 +88,7 @@ class Agents:
         """Return a challenge for one agent of a device, and what its class wants.
 
         Raises:
-            InputError: ``agent-name-invalid``.
+            InputError: ``agent-name-invalid``, or ``too-many`` for a device with that many agents.
             IdentityMismatch: ``enrolment-class-unknown``.
             NotAuthorised: ``agent-revoked``.
         """
@@ -150,6 +151,13 @@ class Agents:
         agent = self._store.agent(device.device, name)
         if agent is not None:
             require_alive(agent, at)
+        elif len(self._store.agents(device.device)) >= MAX_AGENTS_PER_DEVICE:
+            raise LimitExceeded(
+                RefusalCode.TOO_MANY,
+                f"device {device.device} has {MAX_AGENTS_PER_DEVICE} agents, revoked ones counted, "
+                "and gets no more",
+                structure="agent request",
+            )
         chosen = terms.enrolment.agent_class(device.enrolment.device_class, name)
         accept = [
             one.accept

@@ -9,14 +9,14 @@ from typing import Final, Protocol
 
 from cryptography import x509
 
-from attestation.agent_certificate import read_agent_claims
+from attestation.agent_certificate import AgentClaims, read_agent_claims
 from attestation.base64url import base64url_text
 from attestation.refusals import RefusalCode
 from attestation.wire.jwk import PublicKey
 from attestation.wire.wit import TOKEN_TYPE, StatusEntry, WorkloadIdentity, wit_claims
 from verifier.errors import NotAuthorised
 from verifier.ports import Entropy
-from verifier.ports.credentials import StoredCertificate
+from verifier.ports.credentials import CredentialKind, StoredCertificate
 
 TOKEN_ID_BYTES: Final = 16
 """Random bytes of ``jti``; it names a token and stops no replay (WIT-SVID)."""
@@ -102,7 +102,8 @@ class WorkloadTokens:
         key = certificate.public_key()
         if not isinstance(key, PublicKey):
             raise TypeError("a certificate of ours holds a key that tokens cannot name")
-        told = read_agent_claims(certificate)
+        is_agent = one.kind is CredentialKind.AGENT
+        told = read_agent_claims(certificate) if is_agent else AgentClaims()
         begins = at.replace(microsecond=0)
         expires_at = min(begins + self._lifetime, one.not_after)
         claims = wit_claims(

@@ -15,6 +15,7 @@ from tests.simulators.soft_ai_agent import SoftOwner
 from tests.simulators.verifier_site import SiteDevice
 from tests.verifier.api.agent_site import (
     certificate_in,
+    challenge,
     device,
     enrolled,
     named,
@@ -87,3 +88,33 @@ def test_operator_lists_shows_and_revokes_agents(
     assert stored is not None
     assert (stored.revoked_code, stored.revoked_reason) == (9, "it lied")
     assert run("revoke", device.device_id, "planner", "--reason", " ")[0] == 2
+
+
+def test_agents_fall_with_their_device(device: SiteDevice, owner: SoftOwner) -> None:
+    """Contraindicated evidence: no token from then on, and the certificate is revoked."""
+    document = enrolled(device, named("planner"), owner)
+    device.tamper()
+    assert device.attest().json["status"] == "contraindicated"
+
+    stored = store(device).certificate_by_serial(certificate_in(document).serial_number)
+
+    assert stored is not None
+    assert stored.revoked_at is not None
+    assert tokens(device, "planner").status == 403
+    assert challenge(device).status == 403
+
+
+def test_audit_finds_agents_certificates_sound(
+    device: SiteDevice,
+    owner: SoftOwner,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    document = enrolled(device, named("planner"), owner)
+    run = runner(monkeypatch, capfd, "-c", device.site.config, "certificates")
+
+    code, out, err = run("audit")
+
+    assert code == 0, out + err
+    shown = run("show", document["agent_id"])[1]
+    assert f"{certificate_in(document).serial_number:x}" in shown

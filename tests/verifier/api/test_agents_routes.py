@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from attestation.agent_certificate import AgentClaims, read_agent_claims
 from attestation.errors import VerificationError
 from attestation.identity import DeviceId, agent_name
+from attestation.limits import MAX_AGENTS_PER_DEVICE
 from attestation.refusals import RefusalCode as Code
 from attestation.wire.agent_codec import encode_agent
 from attestation.wire.wit import verify_wit
@@ -428,3 +430,16 @@ def test_wrong_media_type_and_wrong_json_are_refused(device: SiteDevice) -> None
         answer = device.client.post("/enrol/v1/agents/challenges", body, "application/json")
         assert answer.status == 400, body
     refused(challenge(device, "UPPER"), Code.AGENT_NAME_INVALID, 400)
+
+
+def test_device_has_only_so_many_agents(device: SiteDevice, owner: SoftOwner) -> None:
+    """Each is a row for good; those that are there go on."""
+    enrolled(device, named("planner"), owner)
+    known = store(device).agent(DeviceId(device.device_id), "planner")
+    assert known is not None
+    with store(device).work() as work:
+        for number in range(MAX_AGENTS_PER_DEVICE - 1):
+            work.put_agent(replace(known, name=f"bulk-{number:03}", version=0))
+
+    refused(challenge(device, "mailer"), Code.TOO_MANY, 413)
+    enrolled(device, named("planner"), owner)
