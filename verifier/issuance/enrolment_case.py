@@ -26,7 +26,6 @@ from verifier.issuance.enrolment_identity import (
 )
 from verifier.issuance.enrolment_policy import DeviceClass, DeviceFacts, ProofKind
 from verifier.issuance.enrolment_terms import (
-    OWNER_BINDING,
     Activations,
     EnrolmentTerms,
     enrolment_subject,
@@ -93,7 +92,7 @@ def open_case(
     claimed = identify(
         request, presented=presented, known=known, ek=ek, anchors=terms.anchors, at=at
     )
-    chosen = _class_of(claimed, ek, known, terms)
+    chosen = _class_of(request, claimed, ek, known, terms)
     evidence = decode_evidence(request.evidence) if request.evidence else None
     shown = _shown_proofs(request, evidence)
     chosen.require_shown(shown, _shown_trust(request, ek) if known is None else None)
@@ -130,7 +129,13 @@ def _endorsement_key(
     )
 
 
+def _answers(request: EnrolmentRequest) -> bool:
+    """Say whether a request answers a challenge by endorsement key; whether rightly is proven."""
+    return request.ek is not None and bool(request.ek.activation)
+
+
 def _class_of(
+    request: EnrolmentRequest,
     claimed: ClaimedIdentity | None,
     ek: JudgedEk | None,
     known: KnownDevice | None,
@@ -140,8 +145,8 @@ def _class_of(
     if known is not None:
         return terms.enrolment.device_class_named(known.enrolment.device_class, terms.label)
     anchors = {claimed.anchor_sha256} if claimed is not None else set()
-    if ek is not None:
-        anchors.add(ek.anchor_sha256)
+    if ek is not None and (claimed is None or claimed.idevid is None or _answers(request)):
+        anchors.add(ek.anchor_sha256)  # beside an IDevID only one that is proven, below
     serial = claimed.serial if claimed is not None else ""
     return terms.enrolment.device_class(
         DeviceFacts(label=terms.label, anchors=frozenset(anchors), serial=serial)
@@ -153,7 +158,7 @@ def _shown_trust(request: EnrolmentRequest, ek: JudgedEk | None) -> set[TrustNam
     shown = set()
     if request.idevid_chain:
         shown.add(TrustName.IDEVID)
-    if ek is not None and request.ek is not None and request.ek.activation:
+    if ek is not None and request.ek is not None and _answers(request):
         shown.add(TrustName.EK_ALLOW_LIST)
         if request.ek.chain:
             shown.add(TrustName.TPM_EK)
@@ -165,7 +170,7 @@ def _shown_trust(request: EnrolmentRequest, ek: JudgedEk | None) -> set[TrustNam
 
 
 def _shown_proofs(request: EnrolmentRequest, evidence: Evidence | None) -> frozenset[ProofKind]:
-    """Return which proofs the request shows."""
+    """Return which proofs the request shows: such as are judged, so that none counts by name."""
     has_agent_log = evidence is not None and evidence.agent_log is not None
     there = {
         ProofKind.POP: bool(request.csr),
@@ -174,7 +179,6 @@ def _shown_proofs(request: EnrolmentRequest, evidence: Evidence | None) -> froze
         ProofKind.RESULT: bool(request.result),
         ProofKind.AIBOM: has_agent_log,
         ProofKind.PROVIDER_ENDORSEMENT: has_agent_log,
-        ProofKind.OWNER_BINDING: OWNER_BINDING in request.proofs,
     }
     return frozenset(kind for kind, shown in there.items() if shown)
 
@@ -200,11 +204,13 @@ def prove_trust(
     if case.is_known:
         return frozenset(), tuple(identities)
     names = chosen.trust.names
+    # A key that is only named is nobody's: it and its certificate are no secrets.
     held = {TrustName.IDEVID} if claimed.idevid is not None else set()
     refusal = None
-    if case.ek is not None and names & EK_TRUST:
+    if case.ek is not None and _answers(request):
         held |= _activated(case, case.ek, activations)
         identities.append(Identity("ek", case.ek.sha256))
+    if case.ek is not None and names & EK_TRUST:
         refusal = case.ek.refusal
     sources = case.terms.sources
     if TrustName.AWS_IID in names and request.cloud.aws_iid and sources.aws is not None:
@@ -223,7 +229,7 @@ def prove_trust(
 def _activated(case: Case, ek: JudgedEk, activations: Activations | None) -> frozenset[TrustName]:
     """Prove that the attestation key lives in the TPM of the endorsement key."""
     statement = case.request.ek
-    if statement is None or not statement.activation or activations is None:
+    if statement is None or activations is None:
         return frozenset()
     activations.redeem(
         statement.activation,

@@ -162,6 +162,12 @@ def _device(table: Table) -> DeviceClass:
         raise invalid(
             table.where("proofs"), "neither evidence nor result is wanted; one of them is needed"
         )
+    if ProofKind.OWNER_BINDING in proofs:
+        raise invalid(
+            table.where("proofs"),
+            "owner-binding is for classes of agents: an owner's word for a device's own key is "
+            "judged nowhere",
+        )
     if ProofKind.EVIDENCE not in proofs and not proofs.isdisjoint(_OF_EVIDENCE):
         raise invalid(
             table.where("proofs"), "aibom and provider-endorsement are parts of evidence: want it"

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Protocol
 
 from cryptography import x509
 
@@ -25,9 +25,6 @@ from verifier.issuance.enrolment_policy import DEFAULT_POLICY, DeviceClass, Enro
 from verifier.issuance.profiles import Issuer, PublicKey, ldevid_certificate
 from verifier.issuance.trust_sources import TrustSources
 from verifier.reference_values.model import ReferenceLibrary
-
-OWNER_BINDING: Final = "owner-binding"
-"""Name of the owner's signature among a request's further proofs."""
 
 
 class Activations(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from cryptography import x509
 from attestation.wire.enrolment_codec import (
     ActivationRequest,
     CloudStatement,
+    EkStatement,
     EnrolmentRequest,
     encode_activation,
 )
@@ -230,6 +232,21 @@ def test_endorsement_key_of_one_device_does_not_name_a_second_one(
     assert ("identity-taken", second.tpm.serial.lower()) in alarms(yard)
 
 
+def test_endorsement_key_that_was_only_named_belongs_to_nobody_yet(
+    yard: TrustYard, new: Callable[[str], SiteDevice]
+) -> None:
+    """Key and certificate of a TPM are no secrets: whoever names them has not proven them."""
+    thief, victim, ek = new("EITHER"), new("EITHER"), yard.certified_ek()
+    named = EkStatement(public=ek.public_area, chain=ek.chain)
+    client = thief.idevid_client()
+    request = thief.enrolment_request(client.post("/enrol/v1/challenges").json)
+    assert yard.send(client, thief, replace(request, ek=named)).status == 201
+
+    answer = yard.enrol(victim, ek=ek)
+
+    assert answer.status == 201, answer.body
+
+
 def test_activation_needs_a_request_that_can_be_read(
     yard: TrustYard, new: Callable[[str], SiteDevice]
 ) -> None:
@@ -407,6 +424,16 @@ def test_tokens_that_do_not_hold_have_each_their_code(
     ):
         answer = yard.enrol(new("AZURE"), cloud=CloudStatement(azure_msi=token))
         assert answer.json["code"] == code, answer.body
+
+
+def test_owners_word_that_nobody_has_looked_at_is_no_proof_in_the_log(
+    yard: TrustYard, new: Callable[[str], SiteDevice]
+) -> None:
+    assert yard.enrol(new("PLAIN"), proofs={"owner-binding": b"signed by nobody"}).status == 201
+
+    newest = yard.site.running.store.log_head()
+    assert newest is not None
+    assert json.loads(newest.entry)["proofs"] == ["evidence", "idevid", "pop", "residency"]
 
 
 @pytest.mark.parametrize("kind", ["AWS", "AZURE"])

@@ -30,7 +30,7 @@ description = "Everything that may be said."
 class = "kiosk"
 match = {{ labels = ["kiosks", "-"], anchors = ["{ANCHOR.hex()}"], serial = "KSK-*" }}
 initial_trust = "idevid AND tpm-ek"
-proofs = ["pop", "residency", "evidence", "aibom", "provider-endorsement", "owner-binding"]
+proofs = ["pop", "residency", "evidence", "aibom", "provider-endorsement"]
 accept = "affirming"
 profile = "kiosk"
 scope = ["print", "door:open"]
@@ -178,7 +178,6 @@ def test_every_missing_proof_is_told_at_once() -> None:
         "evidence",
         "aibom",
         "provider-endorsement",
-        "owner-binding",
         "initial trust: idevid AND tpm-ek",
     )
     assert all(name in caught.value.reason for name in caught.value.missing)
@@ -247,6 +246,7 @@ def test_strangers_are_admitted_only_where_a_class_can_be_met_without_idevid(
         (('"residency", ', ""), 6, "residency is missing"),
         ((', "evidence"', ""), 6, "neither evidence nor result"),
         (('"evidence"', '"result", "aibom"'), 6, "parts of evidence"),
+        (('"evidence"', '"evidence", "owner-binding"'), 6, "for classes of agents"),
         (('"evidence"', '"evidense"'), 6, "did you mean evidence"),
         (("proofs", 'accept = "contraindicated"\nproofs'), 6, "wanted affirming or warning"),
         (("proofs", "lifetime_days = 0\nproofs"), 6, "integer from 1"),
