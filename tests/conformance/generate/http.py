@@ -14,6 +14,10 @@ _EVIDENCE: Final = "POST /attest/v1/evidence"
 _CHALLENGE: Final = "POST /attest/v1/challenges"
 _DECISION: Final = "GET /decisions/v1/devices/{self}"
 _RESULT: Final = "GET /results/v1/devices/{self}"
+_FALLEN: Final = (
+    "What a certificate gives access to falls with the evidence; attesting alone goes on, so that "
+    "recovery is seen."
+)
 _GOOD_FOR: Final = "A credential is good for what it was given for and for nothing else."
 
 
@@ -251,6 +255,15 @@ def _failures() -> list[Json]:
             tampered,
             step("device", _CHALLENGE, status=200),
             denied,
+        ),
+        sequence(
+            "fallen-certificate-reads-nothing",
+            "N14 N15",
+            "A certificate that fell with contraindicated evidence does not read results",
+            _FALLEN,
+            ENROL,
+            tampered,
+            step("device", _RESULT, "refused", "certificate-revoked", status=403),
         ),
         sequence(
             "failure-ends-with-a-good-boot",
