@@ -103,6 +103,7 @@ def test_list_says_number_moments_issuer_key_scope_and_reasons() -> None:
         for one in found
     ]
     assert told == [one.word for one in Reason]
+    assert len(found[0].extensions) == 0  # RFC 5280, 5.3.1: absent rather than unspecified
 
 
 def test_list_of_nothing_has_no_empty_sequence() -> None:

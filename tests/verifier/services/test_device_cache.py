@@ -12,7 +12,9 @@ import pytest
 
 from tests.simulators.stored import AT, a_device, a_judgement, a_progress, put_enrolment
 from verifier.errors import NotAuthenticated, NotAuthorised
+from verifier.issuance.reasons import Reason
 from verifier.services.devices import DeviceCache
+from verifier.sources import revocation_policy_named
 from verifier.store.migrate import migrate
 from verifier.store.sql_store import SqlStore, open_store
 
@@ -83,3 +85,62 @@ def test_judgement_moves_the_list_on_and_one_without_proof_keeps_it(store: SqlSt
         seen.append(record.enrolment.progress)
 
     assert seen == [a_progress(5), a_progress(5), a_progress(5), a_progress(9)]
+
+
+def revoked(store: SqlStore, code: int) -> DeviceCache:
+    """A cache over a device that was judged contraindicated and lost its certificate."""
+    store.record([a_judgement()])
+    with store.work() as work:
+        work.revoke_certificate(RECORD.certificate_sha256, code, "test", AT)
+    return DeviceCache(store)
+
+
+def test_certificate_that_fell_with_the_evidence_attests_and_is_not_kept(store: SqlStore) -> None:
+    cache = revoked(store, Reason.PRIVILEGE_WITHDRAWN)
+
+    record = cache.by_certificate(DER, AT, attesting=True)
+    cache.judged(record, a_judgement(seq=2, based_on=record.version))
+
+    assert record.withdrawn
+    assert not cache.in_memory(DER)
+
+
+def test_certificate_that_fell_with_the_evidence_does_nothing_else(store: SqlStore) -> None:
+    cache = revoked(store, Reason.PRIVILEGE_WITHDRAWN)
+    cache.by_certificate(DER, AT, attesting=True)
+
+    with pytest.raises(NotAuthorised) as caught:
+        cache.by_certificate(DER, AT)
+
+    assert caught.value.code == "certificate-revoked"
+
+
+@pytest.mark.parametrize("code", [one for one in Reason if one != Reason.PRIVILEGE_WITHDRAWN])
+def test_certificate_that_was_revoked_for_its_key_does_not_attest(
+    store: SqlStore, code: Reason
+) -> None:
+    with pytest.raises(NotAuthorised) as caught:
+        revoked(store, code).by_certificate(DER, AT, attesting=True)
+
+    assert caught.value.code in {"certificate-revoked", "client-certificate-wrong"}
+
+
+def test_certificate_that_fell_does_not_attest_once_its_device_is_well(store: SqlStore) -> None:
+    cache = revoked(store, Reason.PRIVILEGE_WITHDRAWN)
+    record = cache.by_certificate(DER, AT, attesting=True)
+    well = a_judgement(seq=2, based_on=record.version)
+    store.record([replace(well, result=replace(well.result, status=2))])
+
+    with pytest.raises(NotAuthorised) as caught:
+        cache.by_certificate(DER, AT, attesting=True)
+
+    assert caught.value.code == "certificate-revoked"
+
+
+def test_device_that_just_fell_is_looked_up_again(store: SqlStore) -> None:
+    cache = DeviceCache(store)
+    fallen = revocation_policy_named("revocation-default").consequence("contraindicated", "PCR 4")
+
+    cache.judged(cache.by_certificate(DER, AT), replace(a_judgement(), consequence=fallen))
+
+    assert not cache.in_memory(DER)
