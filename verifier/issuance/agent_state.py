@@ -171,7 +171,7 @@ def _brought(request: AgentRequest, terms: StateTerms, at: datetime) -> AiBom | 
         _text(request.aibom_document), _text(endorsement) if endorsement else None
     )
     found = load_aibom(document, "the AIBOM in the request", terms.providers)
-    _require_endorsed(found, terms.policy, at)
+    require_endorsed(found, terms.policy, at)
     return found
 
 
@@ -194,10 +194,15 @@ def _require_files(
     if in_force is None or not hmac.compare_digest(in_force, request.aibom):
         raise _not_acceptable("the device measured another AIBOM than the one that 'aibom' names")
     if ProofKind.PROVIDER_ENDORSEMENT in wanted:
-        _require_endorsed(reference.aiboms[in_force], policy, at)
+        require_endorsed(reference.aiboms[in_force], policy, at)
 
 
-def _require_endorsed(aibom: AiBom, policy: AppraisalPolicy, at: datetime) -> None:
+def require_endorsed(aibom: AiBom, policy: AppraisalPolicy, at: datetime) -> None:
+    """Check that a provider whom the policy admits has endorsed an AIBOM.
+
+    Raises:
+        VerificationError: With the code of what the endorsement lacks.
+    """
     providers = policy.agent.providers if policy.agent is not None else ()
     refusal = aibom.endorsement.refusal(at, providers)
     if refusal is not None:

@@ -176,7 +176,7 @@ def judge_agent(
         agent=request.agent,
         chosen=chosen,
         public=public,
-        proofs=tuple(sorted(kind.value for kind in shown)),
+        proofs=tuple(sorted(kind.value for kind in _judged(request, chosen, shown))),
         nonce=request.nonce,
         owner=binding.owner if binding else "",
         capabilities=request.capabilities,
@@ -207,10 +207,19 @@ def _shown(
         ProofKind.EVIDENCE: bool(request.evidence),
         ProofKind.RESULT: newest is not None and at < newest.expires_at,
         ProofKind.AIBOM: bool(request.evidence and request.aibom),
-        ProofKind.PROVIDER_ENDORSEMENT: bool(request.evidence and request.aibom),
+        ProofKind.PROVIDER_ENDORSEMENT: bool(request.evidence and request.aibom),  # see _judged
         ProofKind.OWNER_BINDING: bool(request.owner_binding),
     }
     return frozenset(kind for kind, there in seen.items() if there)
+
+
+def _judged(
+    request: AgentRequest, chosen: AgentClass, shown: frozenset[ProofKind]
+) -> frozenset[ProofKind]:
+    """Return the proofs that were judged: the provider's word if wanted or sent along."""
+    if ProofKind.PROVIDER_ENDORSEMENT in chosen.proofs or request.aibom_document:
+        return shown
+    return shown - {ProofKind.PROVIDER_ENDORSEMENT}
 
 
 def _key(request: AgentRequest, device: Enrolment) -> TpmPublic:

@@ -21,16 +21,18 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
+from typing import Final
 
 from attestation.errors import MalformedInput, VerificationError
 from attestation.refusals import RefusalCode
 from attestation.result import AttestationResult
 from attestation.wire.enrolment_codec import EnrolmentRequest
-from verifier.appraisal.agent import AGENT_MATCHED
+from verifier.appraisal.agent import AGENT_MATCHED, measured_aibom
 from verifier.appraisal.appraise import appraise
 from verifier.appraisal.enrolment import Enrolment
 from verifier.appraisal.freshness import Challenge, ForSubject, mark_seen
 from verifier.appraisal.replay_cache import ReplayCache
+from verifier.issuance.agent_state import require_endorsed
 from verifier.issuance.certification import require_certified
 from verifier.issuance.csr import require_csr_by
 from verifier.issuance.enrolment_case import Case, open_case, prove_trust
@@ -39,7 +41,7 @@ from verifier.issuance.enrolment_identity import (
     KnownDevice,
     device_id_from_serial,
 )
-from verifier.issuance.enrolment_policy import DeviceClass, ProofKind
+from verifier.issuance.enrolment_policy import ProofKind
 from verifier.issuance.enrolment_terms import (
     AcceptedEnrolment,
     Activations,
@@ -49,6 +51,8 @@ from verifier.issuance.enrolment_terms import (
     require_id_free,
 )
 from verifier.issuance.passport import read_result
+
+_OF_FILES: Final = frozenset({ProofKind.AIBOM, ProofKind.PROVIDER_ENDORSEMENT})
 
 __all__ = [
     "AcceptedEnrolment",
@@ -108,7 +112,7 @@ def judge_enrolment(
         ldevid_spki_sha256=hashlib.sha256(ldevid.spki_der).digest(),
         device_class=case.chosen,
         identities=identities,
-        proofs=tuple(sorted((*trusted, *(kind.value for kind in case.shown)))),
+        proofs=tuple(sorted((*trusted, *(kind.value for kind in _judged(case))))),
         nonce=case.nonce,
         result=result,
         evidence=case.evidence,
@@ -175,13 +179,17 @@ def _appraised(
         at=case.at,
         replays=replays,
     )
-    return _require_acceptable(result, enrolment, case.chosen), result
+    return _require_acceptable(case, result, enrolment), result
 
 
-def _require_acceptable(
-    result: AttestationResult, enrolment: Enrolment, chosen: DeviceClass
-) -> Enrolment:
+def _judged(case: Case) -> frozenset[ProofKind]:
+    """Return the proofs shown that were judged: the agent's files only where the class wants it."""
+    return case.shown - (_OF_FILES - case.chosen.proofs)
+
+
+def _require_acceptable(case: Case, result: AttestationResult, enrolment: Enrolment) -> Enrolment:
     """Refuse evidence that failed a proof, or is worse than the owner lets in."""
+    chosen = case.chosen
     if result.clock is None or result.status > chosen.accept:
         raise VerificationError(
             RefusalCode.EVIDENCE_NOT_ACCEPTABLE,
@@ -189,12 +197,27 @@ def _require_acceptable(
             + "; ".join(dict.fromkeys(result.reasons)),
             structure="evidence",
         )
-    agent = {ProofKind.AIBOM, ProofKind.PROVIDER_ENDORSEMENT} & chosen.proofs
-    if agent and all(one.code != AGENT_MATCHED for one in result.findings):
+    if _OF_FILES & chosen.proofs and all(one.code != AGENT_MATCHED for one in result.findings):
         raise VerificationError(
             RefusalCode.EVIDENCE_NOT_ACCEPTABLE,
             "the evidence does not show the AI agent's files to be as an endorsed AIBOM lists "
             "them. " + "; ".join(dict.fromkeys(result.reasons)),
             structure="evidence",
         )
+    if ProofKind.PROVIDER_ENDORSEMENT in chosen.proofs:
+        _require_endorsed_files(case)
     return enrolment.seen(mark_seen(result.clock, result.nonce), result.progress)
+
+
+def _require_endorsed_files(case: Case) -> None:
+    """Check the provider's word for the AIBOM in force, whatever the appraisal policy wants."""
+    log = case.evidence.agent_log if case.evidence is not None else None
+    in_force = measured_aibom(log) if log is not None else None
+    aibom = case.terms.reference.aiboms.get(in_force) if in_force is not None else None
+    if aibom is None:
+        raise VerificationError(
+            RefusalCode.EVIDENCE_NOT_ACCEPTABLE,
+            "the evidence names no AIBOM that this verifier holds",
+            structure="evidence",
+        )
+    require_endorsed(aibom, case.terms.policy, case.at)

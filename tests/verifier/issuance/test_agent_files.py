@@ -32,6 +32,7 @@ class FilesCourt(AgentCourt):
     def __init__(self) -> None:
         super().__init__()
         self.agent, self.accept = SoftAgentKey(), TrustTier.AFFIRMING
+        self.wanted = WANTED
         self.install()
         self.hold()
 
@@ -57,7 +58,7 @@ class FilesCourt(AgentCourt):
             challenge=self.authority,
             terms=AgentTerms(
                 device=self.enrolment,
-                chosen=AgentClass(name="assistant", proofs=WANTED),
+                chosen=AgentClass(name="assistant", proofs=self.wanted),
                 state=StateTerms(
                     anchors=self.anchors,
                     reference=self.reference,
@@ -131,6 +132,20 @@ def test_aibom_that_nobody_endorsed_is_refused(court: FilesCourt) -> None:
     court.endorsement = None
     court.hold()
     assert refused(court, court.request()) is Code.PROVIDER_ENDORSEMENT_MISSING
+
+
+def test_providers_word_that_no_class_asked_for_is_no_proof_in_the_log(court: FilesCourt) -> None:
+    from tests.verifier.attacks.agent_court import policy  # noqa: PLC0415 - as above
+
+    court.policy = policy("require_endorsement = false")
+    court.endorsement = None
+    court.wanted = WANTED - {ProofKind.PROVIDER_ENDORSEMENT}
+    court.hold()
+
+    found = court.admit(court.request())
+
+    assert "aibom" in found.proofs
+    assert "provider-endorsement" not in found.proofs
 
 
 def test_aibom_brought_along_counts_with_its_providers_word(court: FilesCourt) -> None:
