@@ -70,6 +70,7 @@ class CredentialWriting:
         Raises:
             Conflict: If it changed since ``version`` was read: it was judged anew, or revoked.
         """
+        self._take_log()  # before any row, as whoever issues does
         # An update that changes nothing takes the row's lock, in SQLite the store's.
         held = self._connection.execute(
             update(devices)
@@ -201,6 +202,7 @@ class CredentialWriting:
         self, device: DeviceId, name: str, code: int, reason: str, at: datetime
     ) -> bool:
         """Revoke an agent and its certificates and log it; False if there is none."""
+        self._take_log()  # before any row
         changed = self._connection.execute(
             update(agents)
             .where(agents.c.device_id == device, agents.c.name == name)

@@ -10,7 +10,7 @@ import pytest
 
 from attestation.refusals import RefusalCode as Code
 from tests.simulators.stored import AT, a_certificate, a_device, a_judgement
-from tests.verifier.store.credential_cases import followed
+from tests.verifier.store.credential_cases import an_agent, followed
 from verifier.errors import Conflict
 from verifier.ports import DeviceIssuance
 from verifier.ports.credentials import SUPERSEDED, IdentityClaim
@@ -210,3 +210,45 @@ class IssuingCases:
 
         assert sorted(map(str, numbers), key=int) == [str(one + 1) for one in range(60)]
         assert followed(list(store.log_entries())).number == 60
+
+    def test_agent_and_device_that_are_written_at_once_wait_for_each_other(
+        self, store: SqlStore
+    ) -> None:
+        """Whoever issues takes log and rows in one order: nobody waits in a circle."""
+        store.issue_all([an_issuance("sn-1")])
+        renewal = an_issuance("sn-1", version=2)
+
+        with ThreadPoolExecutor(1) as pool:
+            with store.work() as work:
+                work.hold_device(renewal.record.device, 2)
+                waiting = pool.submit(store.issue_all, [renewal])
+                with pytest.raises(TimeoutError):
+                    waiting.result(timeout=0.5)
+                number = work.append_log("authority", {"what": "an agent"}, AT).number
+            outcome = codes(waiting.result(timeout=30))
+
+        assert (number, outcome) == (2, [3])
+
+    def test_agent_that_is_renewed_and_revoked_at_once_ends_revoked(self, store: SqlStore) -> None:
+        issuance = an_issuance("sn-1")
+        store.issue_all([issuance])
+        before = an_agent("planner", device=issuance.record.device)
+        with store.work() as work:
+            work.put_agent(before)
+
+        def revoke() -> bool:
+            with store.work() as work:
+                return work.revoke_agent(before.device, "planner", 0, "gone", AT)
+
+        with ThreadPoolExecutor(1) as pool:
+            with store.work() as work:
+                work.hold_device(before.device, 2)
+                revoking = pool.submit(revoke)
+                with pytest.raises(TimeoutError):
+                    revoking.result(timeout=0.5)
+                work.put_agent(replace(before, version=1))
+            assert revoking.result(timeout=30)
+
+        found = store.agent(before.device, "planner")
+        assert found is not None
+        assert found.revoked_reason == "gone"
