@@ -46,7 +46,7 @@ class Address:
 class Connection:
     """One kept HTTPS connection. Requests are answered in turn."""
 
-    def __init__(self, address: Address, client: Path | None) -> None:
+    def __init__(self, address: Address, client: Path | None, token: str = "") -> None:
         context = ssl.create_default_context(cafile=str(address.ca_file))
         if client is not None:
             context.load_cert_chain(client)
@@ -54,6 +54,7 @@ class Connection:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.tls = context.wrap_socket(plain, server_hostname=address.host)
         self._host = f"{address.host}:{address.port}"
+        self._token = token
         self._received = bytearray()
 
     def fileno(self) -> int:
@@ -63,6 +64,8 @@ class Connection:
     def send(self, method: str, path: str, body: bytes = b"", media_type: str = "") -> None:
         """Write one request whole."""
         head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {len(body)}\r\n"
+        if self._token:
+            head += f"Authorization: Bearer {self._token}\r\n"
         if media_type:
             head += f"Content-Type: {media_type}\r\n"
         self.tls.sendall(head.encode() + b"\r\n" + body)

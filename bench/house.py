@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -45,6 +46,12 @@ class House:
     def address(self) -> Address:
         """Where the verifier listens."""
         return Address(host="localhost", port=self.site.https_port, ca_file=self.site.service_ca)
+
+    def reader(self) -> Connection:
+        """Connect as somebody who may read every device's results and decisions."""
+        words = ("token", "create", "bench", "--role", "reader", "--json")
+        made = run(self.site.verifier(*words), env=_settings(self.site))
+        return Connection(self.address, None, json.loads(made)["token"])
 
     def fleet(self, count: int) -> list[tuple[Device, Connection]]:
         """Make, enrol and connect devices."""

@@ -39,7 +39,7 @@ def evidence_to_decision() -> Iterator[Line]:
     took = []
     with house(largest_firmware_log(trusted=True)) as running:
         ((device, connection),) = running.fleet(1)
-        reader = device.connect(running.address)
+        reader = running.reader()
         device.take_answer(*_attest(device, connection))
         for number in range(_CHANGES):
             boot(device.tpm, running.log)
