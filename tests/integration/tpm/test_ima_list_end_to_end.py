@@ -272,7 +272,13 @@ def test_denied_file_stays_told_for_this_boot(
         (3, 0, "ima-file-denied"),
     ]
     assert restarted == [(0, 3, "ima-file-denied")]
-    assert rebooted == [(0, 2, "affirming"), (2, 1, "affirming")]
+    # Its certificate fell with the evidence: well again, the device gets another (ADR 0009).
+    assert rebooted == [
+        (0, 2, "affirming"),
+        (2, 1, "certificate-revoked"),
+        (0, 3, "enrolled"),
+        (3, 0, "affirming"),
+    ]
 
 
 def test_entry_that_is_kept_from_the_verifier_is_missed(machine: Machine) -> None:
