@@ -171,6 +171,14 @@ def idevid_template(template: KeyTemplate, unique_label: bytes = IDEVID_UNIQUE) 
     return _device_key(template, _IDEVID_ATTRIBUTES, policy, scheme, unique_label)
 
 
+def is_idevid_policy(auth_policy: bytes) -> bool:
+    """Say whether a key's policy is that of the TCG's IDevID templates: no other key has it."""
+    return any(
+        auth_policy == policy_or(algorithm, idevid_branches(algorithm))
+        for algorithm in _IDEVID_POLICY_NV
+    )
+
+
 def iak_template(template: KeyTemplate, unique_label: bytes = IAK_UNIQUE) -> bytes:
     """Return the IAK's TPMT_PUBLIC for TPM2_CreatePrimary in the endorsement hierarchy.
 

@@ -36,6 +36,7 @@ from attestation.identity import AgentName, DeviceId
 from attestation.refusals import RefusalCode
 from attestation.result import AttestationResult
 from attestation.tpm.public import TpmPublic, parse_public, require_device_key
+from attestation.tpm.templates import is_idevid_policy
 from attestation.wire.agent_codec import AgentRequest, certify_purpose
 from attestation.wire.jwk import algorithm_of, thumbprint
 from attestation.wire.owner_binding import OwnerBinding, read_owner, verify_binding
@@ -235,6 +236,13 @@ def _key(request: AgentRequest, device: Enrolment) -> TpmPublic:
         raise IdentityMismatch(
             RefusalCode.KEY_ATTRIBUTES_WRONG,
             "the agent's key is the device's attestation key; make one of its own",
+            structure="TPMT_PUBLIC",
+        )
+    if is_idevid_policy(public.auth_policy):
+        raise IdentityMismatch(
+            RefusalCode.KEY_ATTRIBUTES_WRONG,
+            "the agent's key has the policy of an IDevID: it is a device's identity by its maker; "
+            "make one of its own, of the LDevID's template",
             structure="TPMT_PUBLIC",
         )
     if request.csr:

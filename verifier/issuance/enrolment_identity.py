@@ -31,6 +31,9 @@ from verifier.appraisal.enrolment import Enrolment
 from verifier.endorsement.trust_anchors import ChainProfile, Endorsement, TrustAnchors
 from verifier.issuance.endorsement_key import JudgedEk
 
+IDEVID_KEY: Final = "idevid-key"
+"""Kind of identity: SHA-256 of the IDevID key's SubjectPublicKeyInfo; never an agent's key."""
+
 _NOT_ALLOWED: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -38,7 +41,7 @@ class Identity(NamedTuple):
     """Something that only one device may be.
 
     Attributes:
-        kind: ``idevid``, ``iak``, ``ek``, ``aws-instance``, ``azure-resource``.
+        kind: ``idevid``, ``idevid-key``, ``iak``, ``ek``, ``aws-instance``, ``azure-resource``.
         value: SHA-256 of it.
     """
 
@@ -167,7 +170,11 @@ def _manufactured(
         endorsed_from=max(iak_endorsed.not_before, idevid_endorsed.not_before),
         endorsed_until=min(iak_endorsed.not_after, idevid_endorsed.not_after),
         certificate_ids=iak_endorsed.certificate_ids | idevid_endorsed.certificate_ids,
-        identities=(Identity("idevid", digest), iak_identity(iak)),
+        identities=(
+            Identity("idevid", digest),
+            Identity(IDEVID_KEY, hashlib.sha256(idevid.spki_der).digest()),
+            iak_identity(iak),
+        ),
     )
 
 

@@ -95,7 +95,7 @@ class IdentityClaim:
     """Something that only one device may be: an EK, an IDevID, an instance of a cloud.
 
     Attributes:
-        kind: ``ek``, ``idevid``, ``iak``, ``aws-instance``, ``azure-resource``.
+        kind: ``ek``, ``idevid``, ``idevid-key``, ``iak``, ``aws-instance``, ``azure-resource``.
         value: SHA-256 of what is claimed.
     """
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from verifier.errors import Conflict
+from verifier.issuance.enrolment_identity import IDEVID_KEY
 from verifier.issuance.log import ISSUED, ORIGIN, REVOKED, canonical, entry_digest
 from verifier.ports.credentials import (
     SUPERSEDED,
@@ -336,6 +337,16 @@ class CredentialWriting:
         holder = self._connection.execute(query.limit(1)).scalar()
         if holder is not None:
             raise key_taken(holder)
+        if certificate.kind is CredentialKind.AGENT:
+            self._require_no_idevid(certificate)
+
+    def _require_no_idevid(self, certificate: IssuedCertificate) -> None:
+        """Refuse a key that a maker has certified as some device's own identity."""
+        columns, key = identity_claims.c, certificate.spki_sha256
+        query = select(columns.device_id).where(columns.kind == IDEVID_KEY, columns.value == key)
+        device = self._connection.execute(query).scalar()
+        if device is not None:
+            raise key_taken(f"device {device} by its maker (IDevID)")
 
     def _take_log(self) -> tuple[int, bytes]:
         """Become the log's only writer and return its last number and digest."""

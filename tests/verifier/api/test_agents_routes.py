@@ -24,6 +24,7 @@ from attestation.wire.agent_codec import encode_agent
 from attestation.wire.wit import verify_wit
 from device_agent.ports import KeyRole
 from tests.simulators.soft_ai_agent import SoftAgentKey, SoftOwner
+from tests.simulators.soft_device import LDEVID_ATTRIBUTES
 from tests.simulators.soft_jose import holds, taken_apart, unb64
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, decode_nonce
 from tests.verifier.api.agent_site import (
@@ -313,6 +314,21 @@ def test_key_of_another_agent_is_refused_and_alarmed(device: SiteDevice, owner: 
 def test_key_of_the_device_is_refused_and_alarmed(device: SiteDevice, owner: SoftOwner) -> None:
     agent = SoftAgentKey(name=agent_name("mailer"), key=device.tpm.keys[KeyRole.LDEVID])
     refused(enrol(device, agent, owner), Code.KEY_ALREADY_CERTIFIED, 409)
+
+
+def test_idevid_key_of_any_device_is_no_agents_key(
+    new_device: Callable[[], SiteDevice],
+) -> None:
+    """Its public area is told as another: only the TPM could show it, which this class spares."""
+    one, other = new_device(), new_device()
+    key = replace(one.tpm.keys[KeyRole.IDEVID], policy=b"", attributes=LDEVID_ATTRIBUTES)
+    agent = SoftAgentKey(name=agent_name("bare-one"), key=key)
+
+    for asking in (one, other):
+        answer = enrol(asking, agent, None, certify=None, evidence=b"", capabilities=())
+        refused(answer, Code.KEY_ALREADY_CERTIFIED, 409)
+        assert one.device_id in answer.json["detail"]
+        assert store(asking).alarms()[0].subject.endswith(f"{asking.device_id}/agent/bare-one")
 
 
 def test_key_of_an_agent_of_another_device_is_refused(

@@ -234,6 +234,13 @@ def test_attestation_key_is_no_agents_key(court: AgentCourt) -> None:
     assert refused(court, court.request(certify=None)) is Code.KEY_ATTRIBUTES_WRONG
 
 
+def test_key_with_an_idevids_policy_is_no_agents_key(court: AgentCourt) -> None:
+    court.agent.key = soft_key("p256", KeyRole.IDEVID)
+    assert refused(court) is Code.KEY_ATTRIBUTES_WRONG
+    court.wants(ProofKind.POP, ProofKind.OWNER_BINDING)
+    assert refused(court, court.request(certify=None)) is Code.KEY_ATTRIBUTES_WRONG
+
+
 def test_key_that_no_token_can_name_is_refused(court: AgentCourt) -> None:
     court.wants(ProofKind.POP)
     court.agent.key = soft_key("p521", KeyRole.LDEVID)
