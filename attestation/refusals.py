@@ -87,6 +87,7 @@ class RefusalCode(StrEnum):
     DEVICE_ID_TAKEN = "device-id-taken"
     IDENTITY_TAKEN = "identity-taken"
     KEY_ALREADY_CERTIFIED = "key-already-certified"
+    KEY_COMPROMISED = "key-compromised"
     SERIAL_TAKEN = "serial-taken"
     DEVICE_UNKNOWN = "device-unknown"
     DEVICE_REVOKED = "device-revoked"

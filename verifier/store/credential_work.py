@@ -20,6 +20,7 @@ from attestation.refusals import RefusalCode
 from verifier.errors import Conflict
 from verifier.issuance.enrolment_identity import IDEVID_KEY
 from verifier.issuance.log import ISSUED, ORIGIN, REVOKED, canonical, entry_digest
+from verifier.issuance.reasons import Reason
 from verifier.ports.credentials import (
     SUPERSEDED,
     AgentRecord,
@@ -30,6 +31,7 @@ from verifier.ports.credentials import (
     PublishedList,
 )
 from verifier.store import credential_rows as rows
+from verifier.store.conflicts import key_lost, key_taken, serial_taken, taken_by
 from verifier.store.credential_reading import REVOCATION_REVISION
 from verifier.store.rows import from_us, to_us
 from verifier.store.tables import (
@@ -330,13 +332,17 @@ class CredentialWriting:
             raise serial_taken()
         if not certificate.spki_sha256:
             return
+        same_key = certificates.c.spki_sha256 == certificate.spki_sha256
         query = select(certificates.c.holder).where(
-            certificates.c.spki_sha256 == certificate.spki_sha256,
-            certificates.c.holder != certificate.holder,
+            same_key, certificates.c.holder != certificate.holder
         )
         holder = self._connection.execute(query.limit(1)).scalar()
         if holder is not None:
             raise key_taken(holder)
+        lost = certificates.c.revoked_code == Reason.KEY_COMPROMISE
+        compromised = select(certificates.c.number).where(same_key, lost).limit(1)
+        if self._connection.execute(compromised).first() is not None:
+            raise key_lost()
         if certificate.kind is CredentialKind.AGENT:
             self._require_no_idevid(certificate)
 
@@ -369,29 +375,6 @@ class CredentialWriting:
         )
         if changed.rowcount == 0:
             self._connection.execute(insert(revisions).values(subject=subject, number=1))
-
-
-def serial_taken() -> Conflict:
-    """Return the refusal of a serial number that was given before."""
-    return Conflict(RefusalCode.SERIAL_TAKEN, "the serial number was given before; try again")
-
-
-def key_taken(holder: str) -> Conflict:
-    """Return the refusal of a key that another holder has."""
-    return Conflict(
-        RefusalCode.KEY_ALREADY_CERTIFIED,
-        f"this key was certified for {holder or 'a device of before'}; one key has one holder. "
-        "Make a new key",
-    )
-
-
-def taken_by(one: IdentityClaim, holder: str) -> Conflict:
-    """Return the refusal of an identity that another device is."""
-    return Conflict(
-        RefusalCode.IDENTITY_TAKEN,
-        f"this {one.kind} belongs to device {holder}; two devices cannot be one. Find out "
-        "which of them is a copy; hardware that was moved keeps the device id it had",
-    )
 
 
 def _agent_moved_on(record: AgentRecord) -> Conflict:

@@ -15,11 +15,12 @@ from sqlalchemy import and_, bindparam, insert, select, update
 
 from verifier.errors import Conflict
 from verifier.issuance.log import ISSUED, REVOKED, canonical, entry_digest
+from verifier.issuance.reasons import Reason
 from verifier.ports import DeviceIssuance
 from verifier.ports.credentials import SUPERSEDED, CredentialKind, IdentityClaim
 from verifier.store import credential_rows, rows
+from verifier.store.conflicts import key_lost, key_taken, serial_taken, taken_by
 from verifier.store.credential_reading import REVOCATION_REVISION
-from verifier.store.credential_work import key_taken, serial_taken, taken_by
 from verifier.store.rows import Columns, to_us
 from verifier.store.tables import certificates, devices, evidence, identity_claims, issuance_log
 from verifier.store.unit_of_work import Work, moved_on
@@ -46,7 +47,12 @@ _VERSIONS = (
     .order_by(devices.c.device_id)
     .with_for_update()
 )
-_HOLDERS = select(certificates.c.serial, certificates.c.spki_sha256, certificates.c.holder).where(
+_HOLDERS = select(
+    certificates.c.serial,
+    certificates.c.spki_sha256,
+    certificates.c.holder,
+    certificates.c.revoked_code,
+).where(
     certificates.c.serial.in_(bindparam("b_serials", expanding=True))
     | certificates.c.spki_sha256.in_(bindparam("b_keys", expanding=True))
 )
@@ -72,6 +78,7 @@ class _Known:
     versions: dict[str, int] = field(default_factory=dict)
     serials: set[str] = field(default_factory=set)
     holders: dict[bytes, set[str]] = field(default_factory=dict)
+    lost_keys: set[bytes] = field(default_factory=set)
     claims: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
 
@@ -129,6 +136,8 @@ class Issuing(Work):
         for row in execute(_HOLDERS, {"b_serials": serials, "b_keys": keys}):
             known.serials.add(row.serial)
             known.holders.setdefault(bytes(row.spki_sha256), set()).add(row.holder)
+            if row.revoked_code == Reason.KEY_COMPROMISE:
+                known.lost_keys.add(bytes(row.spki_sha256))
         values = list({claim.value for item in items for claim in item.claims})
         for row in execute(_CLAIMS, {"b_values": values}):
             known.claims[row.kind, bytes(row.value)] = row.device_id
@@ -208,7 +217,9 @@ def _refusal(item: DeviceIssuance, known: _Known) -> Conflict | None:
     if credential_rows.serial_text(certificate.serial) in known.serials:
         return serial_taken()
     others = known.holders.get(certificate.spki_sha256, set()) - {certificate.holder}
-    return key_taken(min(others)) if others else None
+    if others:
+        return key_taken(min(others))
+    return key_lost() if certificate.spki_sha256 in known.lost_keys else None
 
 
 def _write_down(item: DeviceIssuance, known: _Known, written: _Rows, chain: _Chain) -> int:

@@ -156,6 +156,24 @@ class IssuingCases:
         assert record is not None
         assert (record.version, record.seq) == (4, 2)
 
+    def test_key_that_was_lost_is_never_certified_again(self, store: SqlStore) -> None:
+        first = an_issuance("sn-1")
+        store.issue_all([first])
+        with store.work() as work:
+            work.revoke_certificate(first.certificate.sha256, 1, "seen elsewhere", AT)
+        record = store.device(first.record.device)
+        assert record is not None
+        again = an_issuance("sn-1", version=record.version)
+        same_key = replace(again.certificate, spki_sha256=first.certificate.spki_sha256)
+
+        refused = store.issue_all([replace(again, certificate=same_key)])
+
+        assert codes(refused) == [Code.KEY_COMPROMISED]
+        with pytest.raises(Conflict) as alone, store.work() as work:
+            work.issue(same_key, issued_entry(same_key), AT)
+        assert alone.value.code is Code.KEY_COMPROMISED
+        assert codes(store.issue_all([again])) == [3]
+
     def test_renewal_with_overlap_plans_the_end(self, store: SqlStore) -> None:
         first = an_issuance("sn-1")
         store.issue_all([first])
