@@ -123,7 +123,7 @@ class Door:
         try:
             if scope["path"] not in _EMPTY_PATHS:
                 self._limiter.admit(_client(scope), time.monotonic())
-            if scope["path"].startswith(_ENROLMENT) and _is_stranger(scope):
+            if _is_stranger(scope) and _is_enrolment(scope["path"]):
                 self._strangers.admit(_STRANGERS, time.monotonic())
             with (
                 self._under_way(scope) if large else _FREELY,
@@ -206,6 +206,10 @@ class Door:
 
 def _is_large(path: str) -> bool:
     return path in (EVIDENCE_PATH, AGENTS_PATH) or _enrols(path)
+
+
+def _is_enrolment(path: str) -> bool:
+    return path.startswith(_ENROLMENT) or is_est_enrolment(path)
 
 
 def _enrols(path: str) -> bool:

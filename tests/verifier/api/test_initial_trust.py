@@ -279,6 +279,18 @@ def test_strangers_together_have_little_room_and_take_none_from_known_devices(
         assert narrow.enrol(device).status == 201
 
 
+def test_strangers_have_as_little_room_by_est(tmp_path_factory: pytest.TempPathFactory) -> None:
+    narrow = TrustYard(tmp_path_factory.mktemp("narrow-est"), limits="strangers_per_s = 0.01")
+    with narrow.site:
+        stranger, client = narrow.device("ANY-1"), narrow.site.client()
+        request = without_idevid(
+            stranger.enrolment_request(narrow.begin(client, stranger, narrow.listed).json)
+        )
+
+        assert by_est(client, stranger, request).status == 429
+        assert client.get(f"{PATH}/cacerts").status == 200
+
+
 def test_nobody_without_a_certificate_passes_the_door_where_every_way_goes_by_idevid(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
