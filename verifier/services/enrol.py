@@ -201,6 +201,8 @@ class Enrol:
             activations=self._activations,
         )
         existing = self._store.device(accepted.device)
+        if _may_be_ours(request, presented):
+            self.known(presented, at)  # again: what is revoked from here on moves the row on
         try:
             require_id_free(accepted, existing.enrolment if existing else None)
             _require_newer(accepted, existing)

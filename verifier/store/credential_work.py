@@ -311,13 +311,14 @@ class CredentialWriting:
             .where(certificates.c.sha256 == one.sha256)
             .values(revoked_us=to_us(at), revoked_code=code, revoked_reason=reason)
         )
-        # Whoever holds the device in memory must look again before the next judgement.
+        # Whoever holds the device in memory, or issues to it, must look again before he writes.
+        of_device = select(certificates.c.sha256).where(
+            certificates.c.sha256 == one.sha256,
+            certificates.c.kind == CredentialKind.DEVICE.value,
+        )
         self._connection.execute(
             update(devices)
-            .where(
-                devices.c.device_id == one.device_id,
-                devices.c.certificate_sha256 == one.sha256,
-            )
+            .where(devices.c.device_id == one.device_id, of_device.exists())
             .values(version=devices.c.version + 1)
         )
         told = {"certificate": bytes(one.sha256).hex(), "serial": one.serial}

@@ -1,0 +1,149 @@
+"""Renewals that a revocation gets in between of: what fell meanwhile gets nothing any more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from attestation.wire.enrolment_codec import encode_enrolment
+from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.trust_yard import without_idevid
+from tests.simulators.verifier_site import SiteDevice, VerifierSite
+from verifier.appraisal.replay_cache import ReplayCache
+from verifier.errors import Conflict, NotAuthorised
+from verifier.issuance.enrolment_terms import EnrolmentTerms
+from verifier.issuance.profiles import Issuer
+from verifier.issuance.reasons import Reason
+from verifier.reference_values.model import ReferenceLibrary
+from verifier.services.challenge import Nonces
+from verifier.services.enrol import Enrol
+from verifier.services.workload_tokens import WorkloadTokens
+
+Happens = Callable[[], None]
+
+
+def nothing() -> None:
+    """Nothing happens."""
+
+
+@dataclass
+class Interrupted:
+    """A real store in which something happens before a device is asked for the second time."""
+
+    store: Any
+    happens: Happens
+    asked: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def device(self, name: Any) -> Any:
+        self.asked += 1
+        if self.asked == 2:
+            self.happens()
+        return self.store.device(name)
+
+
+@pytest.fixture
+def site(tmp_path: Any) -> Iterator[VerifierSite]:
+    with VerifierSite(tmp_path / "site", SoftManufacturer()) as made:
+        yield made
+
+
+def enrol_of(site: VerifierSite, judging: Happens = nothing, issuing: Happens = nothing) -> Enrol:
+    """The use case over a running verifier's parts: something happens while it judges or issues."""
+    running = site.running
+
+    def terms(_at: datetime) -> EnrolmentTerms:
+        return EnrolmentTerms(
+            anchors=running.anchors,
+            reference=ReferenceLibrary(sets=()),
+            policy=running.policy,
+            enrolment=running.rules.policy,
+        )
+
+    def issuer() -> Issuer:
+        issuing()
+        return running.authority.issuer()
+
+    return Enrol(
+        store=Interrupted(running.store, judging),  # type: ignore[arg-type]
+        writer=running.issuing,
+        attest=running.services.attest,
+        nonces=Nonces(lambda: running.ring.nonce_keys, timedelta(minutes=2)),
+        terms=terms,
+        replays=ReplayCache(),
+        issuer=issuer,
+        entropy=running.entropy,
+        trust_domain="fleet.example",
+        lifetime=timedelta(days=1),
+        enrolled=nothing,
+        tokens=WorkloadTokens(
+            signer=running.ring,
+            entropy=running.entropy,
+            trust_domain="fleet.example",
+            lifetime=timedelta(minutes=5),
+            status=lambda _number: None,
+        ),
+    )
+
+
+def der_of(device: SiteDevice) -> bytes:
+    return x509.load_pem_x509_certificates(device.chain_pem)[0].public_bytes(Encoding.DER)
+
+
+def renewal(device: SiteDevice) -> bytes:
+    """A renewal with another key, as whoever holds the certificate's key may ask for."""
+    challenge = device.client.post("/enrol/v1/challenges").json
+    return encode_enrolment(without_idevid(device.enrolment_request(challenge)))
+
+
+def revoke(site: VerifierSite, der: bytes) -> None:
+    at = datetime.now(UTC)
+    with site.running.store.work() as work:
+        assert work.revoke_certificate(
+            hashlib.sha256(der).digest(), Reason.KEY_COMPROMISE.value, "stolen", at
+        )
+
+
+def test_renewal_that_nothing_gets_in_between_of_is_given(site: VerifierSite) -> None:
+    device = site.device()
+    assert device.enrol().status == 201
+
+    answer = enrol_of(site).enrol(renewal(device), der_of(device), datetime.now(UTC))
+
+    assert answer["device_id"] == device.device_id
+
+
+def test_certificate_that_is_revoked_while_its_renewal_is_judged_gets_nothing(
+    site: VerifierSite,
+) -> None:
+    device = site.device()
+    assert device.enrol().status == 201
+    shown, message = der_of(device), renewal(device)
+
+    with pytest.raises(NotAuthorised) as caught:
+        enrol_of(site, judging=lambda: revoke(site, shown)).enrol(message, shown, datetime.now(UTC))
+
+    assert caught.value.code == "certificate-revoked"
+
+
+def test_older_certificate_that_is_revoked_while_its_renewal_is_issued_gets_nothing(
+    site: VerifierSite,
+) -> None:
+    device = site.device()
+    assert device.enrol().status == 201
+    older, client = der_of(device), device.client
+    assert device.enrol().status == 201
+    challenge = client.post("/enrol/v1/challenges").json
+    message = encode_enrolment(without_idevid(device.enrolment_request(challenge)))
+
+    with pytest.raises(Conflict):
+        enrol_of(site, issuing=lambda: revoke(site, older)).enrol(message, older, datetime.now(UTC))
