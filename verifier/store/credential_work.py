@@ -52,8 +52,9 @@ _BRIEF = (
     certificates.c.serial,
     certificates.c.ends_us,
     certificates.c.device_id,
+    certificates.c.kind,
 )
-_Brief = Row[tuple[bytes, str, int | None, str]]
+_Brief = Row[tuple[bytes, str, int | None, str, str]]
 
 
 class CredentialWriting:
@@ -299,7 +300,7 @@ class CredentialWriting:
             .values(revoked_us=to_us(at), revoked_reason=reason, version=agents.c.version + 1)
         )
 
-    def _live(self, query: Select[tuple[bytes, str, int | None, str]]) -> Sequence[_Brief]:
+    def _live(self, query: Select[tuple[bytes, str, int | None, str, str]]) -> Sequence[_Brief]:
         """Return those certificates that are not revoked; nobody else can revoke them meanwhile."""
         self._take_log()
         alive = query.where(certificates.c.revoked_us.is_(None)).order_by(certificates.c.number)
@@ -312,15 +313,9 @@ class CredentialWriting:
             .values(revoked_us=to_us(at), revoked_code=code, revoked_reason=reason)
         )
         # Whoever holds the device in memory, or issues to it, must look again before he writes.
-        of_device = select(certificates.c.sha256).where(
-            certificates.c.sha256 == one.sha256,
-            certificates.c.kind == CredentialKind.DEVICE.value,
-        )
-        self._connection.execute(
-            update(devices)
-            .where(devices.c.device_id == one.device_id, of_device.exists())
-            .values(version=devices.c.version + 1)
-        )
+        if one.kind == CredentialKind.DEVICE.value:
+            moved = update(devices).where(devices.c.device_id == one.device_id)
+            self._connection.execute(moved.values(version=devices.c.version + 1))
         told = {"certificate": bytes(one.sha256).hex(), "serial": one.serial}
         self.append_log(REVOKED, {**told, "code": code, "reason": reason}, at)
         self._count(REVOCATION_REVISION)
