@@ -193,6 +193,11 @@ class Verifier:
         self.app: ASGIApp = self._wire_app()
         self._plain = self._plain_server()
         self._stop = threading.Event()
+        self._workers = (
+            threading.Thread(target=self._upkeep, name="upkeep", daemon=True),
+            threading.Thread(target=self._follow_authority, name="authority", daemon=True),
+            threading.Thread(target=self._tend, name="revocation", daemon=True),
+        )
 
     def _wire_feeds(self) -> Feeds:
         mqtt = self.settings.mqtt
@@ -238,9 +243,8 @@ class Verifier:
         if self.feeds is not None:
             self.feeds.broker.start()
             self.feeds.worker.start()
-        threading.Thread(target=self._upkeep, name="upkeep", daemon=True).start()
-        threading.Thread(target=self._follow_authority, name="authority", daemon=True).start()
-        threading.Thread(target=self._tend, name="revocation", daemon=True).start()
+        for worker in self._workers:
+            worker.start()
         if self._plain is not None:
             self._plain.start()
 
@@ -259,8 +263,9 @@ class Verifier:
         self.authority.close()
 
     def healthy(self) -> bool:
-        """Say whether the writers live: what the watchdog watches."""
-        return self.committer.alive and self.issuing.alive
+        """Say whether all threads live, those that revoke by time too: the watchdog watches it."""
+        workers = all(one.is_alive() for one in self._workers)
+        return self.committer.alive and self.issuing.alive and workers
 
     def server(self) -> HttpServer:
         """Return the HTTPS door, bound but not yet serving.
