@@ -176,8 +176,14 @@ def _published(parts: Parts, authority: CertificateAuthority) -> Published:
 
 
 def _authorities(ours: CertificateAuthority) -> tuple[x509.Certificate, ...]:
-    """Return the certificates of CAs of ours: those that issue or issued, and all above them."""
-    below = (one for issuer in ours.issuers() for one in (issuer.certificate, *issuer.chain))
+    """Return the certificates of CAs of ours that are believed, and all above them."""
+    believed = frozenset(ours.certificates())
+    below = (
+        one
+        for issuer in ours.issuers()
+        if issuer.certificate in believed
+        for one in (issuer.certificate, *issuer.chain)
+    )
     return (*below, *ours.roots())
 
 

@@ -28,6 +28,10 @@ class CertificateAuthority(Protocol):
         """
         ...
 
+    def certificates(self) -> Sequence[x509.Certificate]:
+        """Return roots and issuing CAs that are believed; none that is distrusted."""
+        ...
+
     def roots(self) -> Sequence[x509.Certificate]:
         """Return the certificates that relying parties anchor their trust in."""
         ...

@@ -66,6 +66,11 @@ class PublishedAuthority(CertificateAuthority):
         return [self._told(one) for one in self._authority.issuers()]
 
     @override
+    def certificates(self) -> Sequence[x509.Certificate]:
+        """Return roots and issuing CAs that are believed; none that is distrusted."""
+        return self._authority.certificates()
+
+    @override
     def roots(self) -> Sequence[x509.Certificate]:
         """Return the certificates that relying parties anchor their trust in."""
         return self._authority.roots()

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from attestation.wire.est import PATH, decode_body, read_certs_only
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite
 from verifier.keys.ca_keys import PASSPHRASE_FILE, CaKeys
 from verifier.keys.ceremony import Ceremony
 from verifier.keys.offline_root import OFFLINE_ROOT, make_root, open_root
+from verifier.keys.register import certified_key_id
 from verifier.main import AUTHORITY_S
 from verifier.sources import SystemEntropy
 
@@ -80,6 +82,24 @@ def test_replica_that_issued_nothing_takes_devices_below_a_new_root(site: Verifi
         device._client = None
 
         assert device.attest().status == 200
+
+
+def test_est_hands_out_no_ca_that_is_distrusted(site: VerifierSite) -> None:
+    with site:
+        device = site.device()
+        assert device.enrol().status == 201
+        stolen, now = issuer_of(device), datetime.now(UTC)
+        assert stolen in handed_out(site)
+
+        ceremony(site).distrust(certified_key_id(stolen), now)
+        ceremony(site).rotate(open_root(site.folder / "keys" / OFFLINE_ROOT, None), "fleet", now)
+
+        assert stolen not in handed_out(site)
+        assert len(handed_out(site)) == 2
+
+
+def handed_out(site: VerifierSite) -> tuple[x509.Certificate, ...]:
+    return read_certs_only(decode_body(site.client().get(f"{PATH}/cacerts").body))
 
 
 def test_verifier_whose_key_cannot_be_used_any_more_says_so_and_goes_on_attesting(

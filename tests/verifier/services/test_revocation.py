@@ -59,6 +59,9 @@ class Authorities(CertificateAuthority):
     def issuers(self) -> Sequence[Issuer]:
         return self.known
 
+    def certificates(self) -> Sequence[x509.Certificate]:
+        return self.roots()
+
     def roots(self) -> Sequence[x509.Certificate]:
         return [one.certificate for one in self.known]
 
