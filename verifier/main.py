@@ -192,11 +192,16 @@ class Verifier:
         )
         self.app: ASGIApp = self._wire_app()
         self._plain = self._plain_server()
-        self._stop = threading.Event()
-        self._workers = (
-            threading.Thread(target=self._upkeep, name="upkeep", daemon=True),
-            threading.Thread(target=self._follow_authority, name="authority", daemon=True),
-            threading.Thread(target=self._tend, name="revocation", daemon=True),
+        self._stop, self._workers = threading.Event(), self._make_workers()
+
+    def _make_workers(self) -> tuple[threading.Thread, ...]:
+        return tuple(
+            threading.Thread(target=target, name=name, daemon=True)
+            for target, name in (
+                (self._upkeep, "upkeep"),
+                (self._follow_authority, "authority"),
+                (self._tend, "revocation"),
+            )
         )
 
     def _wire_feeds(self) -> Feeds:
