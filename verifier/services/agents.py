@@ -138,9 +138,10 @@ class Agents:
             answer = self._issue.issue(case, at)
         except (AttestationError, ServiceError) as error:
             if error.code in SOMEBODY_ELSES:
-                holder = self._holder(device, request.agent)
+                # Of the device: it may think of any number of names, and would bury other alarms.
+                why = f"agent {request.agent}: {error.reason}"
                 with self._store.work() as work:
-                    work.raise_alarm(error.code.value, holder, error.reason, at)
+                    work.raise_alarm(error.code.value, device.device, why, at)
             raise
         self._issuing.enrolled()
         return answer

@@ -307,7 +307,8 @@ def test_key_of_another_agent_is_refused_and_alarmed(device: SiteDevice, owner: 
 
     alarm = store(device).alarms()[0]
     assert alarm.code == Code.KEY_ALREADY_CERTIFIED
-    assert alarm.subject.endswith(f"{device.device_id}/agent/mailer")
+    assert alarm.subject == device.device_id
+    assert alarm.reason.startswith("agent mailer: ")
     assert store(device).agent(DeviceId(device.device_id), "mailer") is None
 
 
@@ -328,7 +329,24 @@ def test_idevid_key_of_any_device_is_no_agents_key(
         answer = enrol(asking, agent, None, certify=None, evidence=b"", capabilities=())
         refused(answer, Code.KEY_ALREADY_CERTIFIED, 409)
         assert one.device_id in answer.json["detail"]
-        assert store(asking).alarms()[0].subject.endswith(f"{asking.device_id}/agent/bare-one")
+        assert store(asking).alarms()[0].subject == asking.device_id
+
+
+def test_device_that_tries_many_names_hides_no_other_alarm(
+    new_device: Callable[[], SiteDevice],
+) -> None:
+    """Names cost nothing: an operator hears of the device, once until somebody has seen it."""
+    device = new_device()
+    agent = named("bare-one")
+    enrolled(device, agent, None, certify=None, evidence=b"", capabilities=())
+
+    for number in range(5):
+        thief = SoftAgentKey(name=agent_name(f"bare-{number}"), key=agent.key)
+        answer = enrol(device, thief, None, certify=None, evidence=b"", capabilities=())
+        refused(answer, Code.KEY_ALREADY_CERTIFIED, 409)
+
+    told = [one for one in store(device).alarms() if device.device_id in one.subject]
+    assert [one.reason.partition(": ")[0] for one in told] == ["agent bare-0"]
 
 
 def test_key_of_an_agent_of_another_device_is_refused(
