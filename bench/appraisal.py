@@ -56,7 +56,13 @@ def judged(
     if result.status is not TrustTier.AFFIRMING:
         raise RuntimeError(f"the bench's own evidence is refused: {result.reasons}")
     until = at + timedelta(minutes=5)
-    claims = encode_ear(result, verifier=_IDENTITY, issued_at=at, expires_at=until)
+    claims = encode_ear(
+        result,
+        verifier=_IDENTITY,
+        issued_at=at,
+        expires_at=until,
+        ak_name=subject.enrolment.ak_name,
+    )
     return ring.sign_claims(claims)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,7 +18,13 @@ from jwt.types import Options
 
 from attestation.errors import LimitExceeded, MalformedInput, NotFresh, SignatureInvalid
 from attestation.refusals import RefusalCode
-from attestation.wire.ear_claims import REASONS_CLAIM, decode_ear, encode_ear, nonce_text
+from attestation.wire.ear_claims import (
+    REASONS_CLAIM,
+    decode_ear,
+    encode_ear,
+    key_id_text,
+    nonce_text,
+)
 from attestation.wire.ear_values import Ear, EarAppraisal, EarProfile, VerifierIdentity
 
 __all__ = [
@@ -30,6 +37,7 @@ __all__ = [
     "VerifierIdentity",
     "decode_ear",
     "encode_ear",
+    "key_id_text",
     "nonce_text",
     "verify_ear_jwt",
 ]
@@ -71,7 +79,7 @@ def verify_ear_jwt(
         leeway_s: Seconds by which the two clocks may differ.
 
     Returns:
-        The EAR; ``expires_at`` is never None.
+        The EAR; ``expires_at`` and ``signed_by`` are never None.
 
     Raises:
         SignatureInvalid: If no key of the set made the signature (``result-signature-invalid``).
@@ -84,7 +92,8 @@ def verify_ear_jwt(
     """
     if at.tzinfo is None:
         raise ValueError("the moment of judgement must be aware")
-    ear = decode_ear(_verified_claims(token, jwks))
+    kid, claims = _verified_claims(token, jwks)
+    ear = replace(decode_ear(claims), signed_by=kid)
     leeway = timedelta(seconds=leeway_s)
     if ear.expires_at is None:
         raise _not_an_ear("exp is missing; a result without an end is not accepted")
@@ -103,8 +112,8 @@ def verify_ear_jwt(
     return ear
 
 
-def _verified_claims(token: str, jwks: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the claims of a JWT whose header, key and signature hold; time is not judged."""
+def _verified_claims(token: str, jwks: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+    """Return ``kid`` and claims of a JWT whose header, key and signature hold; not its time."""
     if len(token) > MAX_TOKEN_CHARS:
         raise LimitExceeded(
             RefusalCode.TOO_LARGE,
@@ -118,7 +127,7 @@ def _verified_claims(token: str, jwks: Mapping[str, object]) -> Mapping[str, obj
     except (jwt.PyJWTError, ValueError) as error:
         raise _not_an_ear("has no JWT header that can be read") from error
     _check_header(header)
-    key = _key(jwks, header.get("kid"))
+    kid, key = _key(jwks, header.get("kid"))
     try:
         claims: Mapping[str, object] = jwt.decode(
             token,
@@ -130,7 +139,7 @@ def _verified_claims(token: str, jwks: Mapping[str, object]) -> Mapping[str, obj
         raise _unproven(f"no {ALGORITHM} signature by the key that kid names") from error
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise _not_an_ear(f"is not an EAR as a JWT: {type(error).__name__}") from error
-    return claims
+    return kid, claims
 
 
 def _check_header(header: Mapping[str, object]) -> None:
@@ -141,8 +150,8 @@ def _check_header(header: Mapping[str, object]) -> None:
         raise _not_an_ear(f"typ is not {TOKEN_TYPE!r}")
 
 
-def _key(jwks: Mapping[str, object], kid: object) -> jwt.PyJWK:
-    """Return the one P-256 key of the set that the token names."""
+def _key(jwks: Mapping[str, object], kid: object) -> tuple[str, jwt.PyJWK]:
+    """Return the one P-256 key of the set that the token names, after its ``kid``."""
     keys = jwks.get("keys")
     if not isinstance(kid, str) or not isinstance(keys, (list, tuple)):
         raise _unproven("the token names no kid, or the JWK set has no keys")
@@ -153,7 +162,7 @@ def _key(jwks: Mapping[str, object], kid: object) -> jwt.PyJWK:
     if (key.get("kty"), key.get("crv"), key.get("use", "sig")) != ("EC", "P-256", "sig"):
         raise _unproven("the key that kid names is not a P-256 signature key")
     try:
-        return jwt.PyJWK(dict(key), algorithm=ALGORITHM)
+        return kid, jwt.PyJWK(dict(key), algorithm=ALGORITHM)
     except jwt.PyJWTError as error:
         raise _unproven("the key that kid names is malformed") from error
 

@@ -3,6 +3,7 @@
 draft-ietf-rats-ear is written in three ways by living programs: D1 (veraison, dotted names),
 D2 (drafts -01 and -02, dotted names) and D3 (draft -03, underscores, ``ear_status`` for the whole,
 policy ids as an array, a nonce per appraisal). All are read; D3 is written unless asked otherwise.
+``cnf`` (RFC 7800) is a claim of the JWT, so it has one name in all three.
 Unknown claims are ignored, as the draft requires. A status better than its own vector, or than
 its worst submodule, is refused.
 
@@ -20,6 +21,7 @@ from typing import Final
 
 from attestation.base64url import base64url_text
 from attestation.errors import MalformedInput, Unsupported
+from attestation.identity import KeyName
 from attestation.refusals import RefusalCode
 from attestation.result import AttestationResult, TrustTier, TrustVector, tier_of
 from attestation.wire.ear_values import Ear, EarAppraisal, EarProfile, VerifierIdentity
@@ -87,6 +89,15 @@ def nonce_text(nonce: bytes) -> str:
     return base64url_text(nonce)
 
 
+def key_id_text(name: KeyName) -> str:
+    """Return a key's TPM Name as ``cnf.kid`` has it: base64url without padding.
+
+    A Name is the digest of the whole public area (TPM 2.0 Part 1, 16): it binds the key and what
+    the TPM lets it do. It is public.
+    """
+    return base64url_text(name)
+
+
 def encode_ear(
     result: AttestationResult,
     *,
@@ -94,6 +105,7 @@ def encode_ear(
     issued_at: datetime,
     expires_at: datetime,
     profile: EarProfile = EarProfile.DRAFT_03,
+    ak_name: KeyName | None = None,
 ) -> dict[str, object]:
     """Return the claims of one result, ready to be signed as a JWT.
 
@@ -103,6 +115,9 @@ def encode_ear(
         issued_at: ``iat``, aware; written in whole seconds.
         expires_at: ``exp``, aware, later than ``issued_at``.
         profile: The dialect to write.
+        ak_name: The attestation key that was proven to have signed the evidence; None if no key
+            was. Written as ``cnf.kid``, so that whoever shows the result elsewhere can be held
+            to the key (RFC 7800).
 
     Raises:
         ValueError: If the moments are naive or out of order, or the nonce is no EAT nonce.
@@ -128,6 +143,8 @@ def encode_ear(
     }
     if names.global_status is not None:
         claims[names.global_status] = status
+    if ak_name is not None:
+        claims["cnf"] = {"kid": key_id_text(ak_name)}
     if result.nonce:
         place = appraisal if profile is EarProfile.DRAFT_03 else claims
         place["eat_nonce"] = nonce_text(result.nonce)
@@ -164,6 +181,7 @@ def decode_ear(claims: Mapping[str, object]) -> Ear:
         submods=submods,
         subject=_optional_text("sub", claims),
         token_id=_optional_text("jti", claims),
+        key_id=_key_id(claims.get("cnf")),
     )
 
 
@@ -293,6 +311,15 @@ def _nonce(claims: Mapping[str, object]) -> str | None:
     if not isinstance(value, str) or not _NONCE.fullmatch(value):
         raise _malformed("eat_nonce is not 8 to 88 base64url characters")
     return value
+
+
+def _key_id(value: object) -> str | None:
+    """Read ``cnf.kid``; another way to name the key (``jwk``, ``jwe``) is passed over."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise _malformed("cnf is not an object")
+    return _optional_text("kid", value)
 
 
 def _optional_text(name: str, claims: Mapping[str, object]) -> str | None:

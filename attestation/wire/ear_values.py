@@ -66,6 +66,10 @@ class Ear:
         submods: Appraisals by label; ours are labelled by device id.
         subject: ``sub``: in ours the device id.
         token_id: ``jti``.
+        key_id: ``cnf.kid`` (RFC 7800, 3.4): in ours the Name of the attestation key that signed
+            the evidence, as :func:`attestation.wire.ear.key_id_text` writes it; None if the EAR
+            does not say.
+        signed_by: ``kid`` of the key that signed it; None while the signature is unproven.
     """
 
     profile: EarProfile
@@ -76,3 +80,5 @@ class Ear:
     submods: Mapping[str, EarAppraisal]
     subject: str | None = None
     token_id: str | None = None
+    key_id: str | None = None
+    signed_by: str | None = None

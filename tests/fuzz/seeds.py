@@ -24,6 +24,7 @@ from jwt.utils import base64url_encode, der_to_raw_signature
 
 from attestation.algorithms import HashAlgorithm
 from attestation.certificates import parse_certificate
+from attestation.identity import KeyName
 from attestation.logs.cel import Measurement, RecordKind, content_digests, encode_content
 from attestation.logs.cel import encode_record as encode_cel
 from attestation.logs.tcg import parse_firmware_log
@@ -210,6 +211,7 @@ def _of_results(key: ec.EllipticCurvePrivateKey) -> Seeds:
             issued_at=NOW,
             expires_at=NOW + timedelta(minutes=5),
             profile=profile,
+            ak_name=KeyName(b"\x00\x0b" + bytes(32)),
         )
         yield "ear_claims", json.dumps(claims).encode()
     header = {"alg": "ES256", "kid": "one", "typ": "JWT"}

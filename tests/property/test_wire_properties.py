@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from attestation.algorithms import HashAlgorithm
 from attestation.errors import AttestationError
 from attestation.evidence import ImaPart, Quote, qualifying_data
-from attestation.identity import DeviceId
+from attestation.identity import DeviceId, KeyName
 from attestation.result import AttestationResult, Claim, Finding, worst_vector
 from attestation.wire import strict_cbor
 from attestation.wire.cmw import (
@@ -20,7 +20,13 @@ from attestation.wire.cmw import (
     decode_record,
     encode_collection,
 )
-from attestation.wire.ear import EarProfile, VerifierIdentity, decode_ear, encode_ear
+from attestation.wire.ear import (
+    EarProfile,
+    VerifierIdentity,
+    decode_ear,
+    encode_ear,
+    key_id_text,
+)
 from attestation.wire.enrolment_codec import (
     EnrolmentRequest,
     decode_enrolment,
@@ -242,6 +248,7 @@ FINDINGS = st.lists(
     st.datetimes(datetime(1971, 1, 1), datetime(2900, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     st.integers(1, 10**6),
     st.just(b"") | NONCES,
+    st.none() | st.binary(min_size=34, max_size=66).map(KeyName),
 )
 def test_a_result_comes_back_in_every_dialect(
     findings: tuple[Finding, ...],
@@ -249,6 +256,7 @@ def test_a_result_comes_back_in_every_dialect(
     at: datetime,
     lifetime_s: int,
     nonce: bytes,
+    ak_name: KeyName | None,
 ) -> None:
     result = AttestationResult(
         device=DeviceId("dev-1"),
@@ -268,10 +276,12 @@ def test_a_result_comes_back_in_every_dialect(
             issued_at=at,
             expires_at=at + timedelta(seconds=lifetime_s),
             profile=profile,
+            ak_name=ak_name,
         )
     )
 
     appraisal = ear.submods["dev-1"]
+    assert ear.key_id == (None if ak_name is None else key_id_text(ak_name))
     assert (appraisal.vector, appraisal.status) == (result.vector, result.status)
     assert ear.status is result.status
     assert appraisal.reasons == result.reasons

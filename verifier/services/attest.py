@@ -203,7 +203,14 @@ class Attest:
     ) -> Draft:
         """Sign a result and put a draft together."""
         expires_at = self._expiry(result, at)
-        claims = encode_ear(result, verifier=self._identity, issued_at=at, expires_at=expires_at)
+        claims = encode_ear(
+            result,
+            verifier=self._identity,
+            issued_at=at,
+            expires_at=expires_at,
+            # a result says whose key it was only if that key's signature held
+            ak_name=record.enrolment.ak_name if result.clock is not None else None,
+        )
         new_log = self._new_log(record, result, evidence) if _log_proven(result) else None
         return Draft(
             record=record,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from attestation.errors import InputError, MalformedInput, Unsupported
-from attestation.identity import device_id
+from attestation.identity import KeyName, device_id
 from attestation.refusals import RefusalCode
 from attestation.result import (
     AttestationResult,
@@ -21,6 +21,7 @@ from attestation.wire.ear import (
     VerifierIdentity,
     decode_ear,
     encode_ear,
+    key_id_text,
     nonce_text,
 )
 
@@ -387,3 +388,34 @@ def test_a_dotted_policy_is_one_text() -> None:
     }
 
     assert refused(sample).code is RefusalCode.RESULT_MALFORMED
+
+
+@pytest.mark.parametrize("profile", EarProfile)
+def test_the_attestation_key_is_named_in_every_dialect(profile: EarProfile) -> None:
+    name = KeyName(b"\x00\x0b" + bytes(range(32)))
+    written = encode_ear(
+        result(),
+        verifier=VERIFIER,
+        issued_at=AT,
+        expires_at=AT + timedelta(seconds=300),
+        profile=profile,
+        ak_name=name,
+    )
+
+    assert written["cnf"] == {"kid": "AAsAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHw"}
+    assert decode_ear(written).key_id == key_id_text(name)
+
+
+@pytest.mark.parametrize("profile", EarProfile)
+def test_a_result_that_names_no_key_is_read(profile: EarProfile) -> None:
+    assert "cnf" not in claims(profile)
+    assert decode_ear(claims(profile)).key_id is None
+
+
+def test_a_key_named_in_another_way_is_passed_over() -> None:
+    assert decode_ear(claims(cnf={"jwk": {"kty": "EC"}})).key_id is None
+
+
+@pytest.mark.parametrize("cnf", ["text", [], {"kid": 7}])
+def test_a_confirmation_that_is_no_object_or_names_no_text_is_malformed(cnf: object) -> None:
+    assert refused(claims(cnf=cnf)).code is RefusalCode.RESULT_MALFORMED
