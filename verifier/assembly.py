@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,6 +17,7 @@ from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.issuance import status_list
 from verifier.issuance.certificate_profile import Profiles
 from verifier.issuance.enrolment_terms import EnrolmentTerms
+from verifier.issuance.passport import ResultSigners
 from verifier.issuance.publication import Publication
 from verifier.issuance.revocation_policy import RevocationPolicy
 from verifier.keys.ring import KeyRing
@@ -60,6 +61,7 @@ class Parts:
         ring: Signs results; keeps the nonce keys.
         anchors: The manufacturers trusted.
         rules: Who may enrol.
+        other_result_keys: Keys of other verifiers whose results are believed, by ``kid``.
         profiles: What stands in certificates.
         authority: Issues certificates.
         revocation: What follows from what.
@@ -81,6 +83,7 @@ class Parts:
     ring: KeyRing
     anchors: TrustAnchors
     rules: EnrolmentRules
+    other_result_keys: Mapping[str, Mapping[str, object]]
     profiles: Profiles
     authority: CertificateAuthority
     revocation: RevocationPolicy
@@ -197,7 +200,9 @@ def _terms(parts: Parts, shelf: ReferenceShelf) -> Terms:
             policy=parts.policy,
             enrolment=parts.rules.policy,
             sources=parts.rules.sources,
-            result_keys=parts.ring.key_set(at, parts.lifetime),
+            result_signers=ResultSigners(
+                ours=parts.ring.key_set(at, parts.lifetime), others=parts.other_result_keys
+            ),
         )
 
     return terms

@@ -94,6 +94,8 @@ class TrustSettings:
         manufacturer_roots: PEM files with roots (and intermediates) of device makers.
         manufacturer_crls: Revocation lists of those makers, PEM or DER; read at the start, never
             fetched.
+        result_keys: JWK sets (JSON) of other verifiers whose results devices may show; read at
+            the start, never fetched.
         trust_domain: SPIFFE trust domain for issued certificates.
         certificate_days: Days that an issued certificate lasts, if its class does not say.
         token_minutes: Minutes that a workload identity token lasts.
@@ -102,6 +104,7 @@ class TrustSettings:
 
     manufacturer_roots: tuple[str, ...] = ()
     manufacturer_crls: tuple[str, ...] = ()
+    result_keys: tuple[str, ...] = ()
     trust_domain: str = "attestation.internal"
     certificate_days: int = 90
     token_minutes: int = 60

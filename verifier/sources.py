@@ -7,6 +7,7 @@ arguments. Light to import: the operator's commands start from here too.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -29,6 +30,7 @@ from verifier.issuance.enrolment_policy import EnrolmentPolicy
 from verifier.issuance.enrolment_policy_file import load_enrolment_policy
 from verifier.issuance.initial_trust import TrustName
 from verifier.issuance.profile_file import load_profiles
+from verifier.issuance.result_keys import read_result_keys
 from verifier.issuance.revocation_policy import RevocationPolicy
 from verifier.issuance.revocation_policy_file import load_revocation_policy
 from verifier.issuance.trust_sources import (
@@ -315,6 +317,21 @@ def load_anchors(settings: Settings, rules: EnrolmentRules | None = None) -> Tru
         return anchors.with_revocations([read_file(Path(name)) for name in trust.manufacturer_crls])
     except AttestationError as error:
         raise SettingsInvalid(f"trust.manufacturer_crls: {error.reason}") from error
+
+
+def load_result_keys(settings: Settings) -> Mapping[str, Mapping[str, object]]:
+    """Load the keys of other verifiers whose results are believed, by ``kid``.
+
+    Raises:
+        SettingsInvalid: If a file cannot be read or used.
+    """
+    try:
+        files = [(name, _read(Path(name))) for name in settings.trust.result_keys]
+        return read_result_keys(files)
+    except FileUnreadable as error:
+        raise SettingsInvalid(f"trust.result_keys: {error}") from error
+    except AttestationError as error:
+        raise SettingsInvalid(f"trust.result_keys: {error.reason}") from error
 
 
 def load_vendor_roots(directory: Path | None = None, *, only: bool = False) -> VendorRoots:

@@ -117,6 +117,7 @@ class VerifierSite:
         policy: str = "development",
         store: str = "",
         extra: str = "",
+        trust: str = "",
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +135,7 @@ directory = "{folder}/keys"
 [trust]
 manufacturer_roots = ["{folder}/maker.pem"]
 trust_domain = "fleet.example"
+{trust}
 [policy]
 appraisal = "{policy}"
 {extra}

@@ -26,6 +26,7 @@ from verifier.sources import (
     load_anchors,
     load_appraisal_policy,
     load_enrolment_rules,
+    load_result_keys,
 )
 
 # The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
@@ -143,6 +144,14 @@ def _roots(settings: Settings) -> Verdict:
     return Verdict(name="roots", verdict=OK, reason=seen)
 
 
+def _result_keys(settings: Settings) -> Verdict:
+    files, keys = settings.trust.result_keys, load_result_keys(settings)
+    seen = f"{len(keys)} keys of other verifiers in {len(files)} files"
+    return Verdict(
+        name="result keys", verdict=OK, reason=seen if files else "only our own results count"
+    )
+
+
 def _appraisal(settings: Settings) -> Verdict:
     policy = load_appraisal_policy(settings)
     return Verdict(
@@ -225,6 +234,7 @@ _MENDS = {
     "authority": "verifier ca status",
     "tls": "verifier init --hostname NAME, or [server] tls_certificate and tls_key",
     "roots": "name the manufacturers' PEM files in [trust] manufacturer_roots",
+    "result keys": "fetch /.well-known/jwks.json of that verifier, or correct [trust] result_keys",
     "appraisal policy": "correct [policy] appraisal",
     "enrolment policy": "correct [policy] enrolment; see: verifier enrolment-policy check",
     "decision policy": "correct [policy] rego",
@@ -238,6 +248,7 @@ _LOOKS: tuple[tuple[str, Look], ...] = (
     ("authority", _authority),
     ("tls", _tls),
     ("roots", _roots),
+    ("result keys", _result_keys),
     ("appraisal policy", _appraisal),
     ("enrolment policy", _enrolment),
     ("decision policy", _decision),

@@ -12,7 +12,8 @@ The order is that of the argument. A request is accepted only if
 4. the nonce is ours, issued to this connection,
 5. the IAK certified LDevID (and IDevID) keys for this nonce: they live in one TPM,
 6. the CSR is signed by that LDevID key,
-7. evidence passes the same appraisal as ever after; a result that is shown is ours and affirming.
+7. evidence passes the same appraisal as ever after; a result that is shown is ours or a trusted
+   verifier's, affirming, and names this device and key (:mod:`verifier.issuance.passport`).
 
 What is shown and does not hold is refused even where the class could do without it.
 """
@@ -116,7 +117,9 @@ def judge_enrolment(
         nonce=case.nonce,
         result=result,
         evidence=case.evidence,
-        shown_result=read_result(request.result, terms.result_keys, case.claimed.device, at)
+        shown_result=read_result(
+            request.result, terms.result_signers, case.claimed.device, case.claimed.iak.name, at
+        )
         if request.result
         else None,
     )

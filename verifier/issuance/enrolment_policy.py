@@ -30,7 +30,7 @@ class ProofKind(StrEnum):
     EVIDENCE = "evidence"
     """Fresh evidence that passes the appraisal policy (background check)."""
     RESULT = "result"
-    """An affirming result of ours, still in time, for this very device and key (passport)."""
+    """An affirming result, ours or a trusted verifier's, for this device and key (passport)."""
     AIBOM = "aibom"
     """Every file of the AI agent is as its AIBOM lists it; part of the evidence."""
     PROVIDER_ENDORSEMENT = "provider-endorsement"

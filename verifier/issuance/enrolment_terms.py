@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -15,13 +14,13 @@ from attestation.evidence import Evidence
 from attestation.identity import DeviceId, KeyName
 from attestation.refusals import RefusalCode
 from attestation.result import AttestationResult
-from attestation.wire.ear import Ear
 from verifier.appraisal.enrolment import Enrolment
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.issuance.certificate_profile import LDEVID, CertificateProfile
 from verifier.issuance.enrolment_identity import Identity
 from verifier.issuance.enrolment_policy import DEFAULT_POLICY, DeviceClass, EnrolmentPolicy
+from verifier.issuance.passport import ResultSigners, ShownResult
 from verifier.issuance.profiles import Issuer, PublicKey, ldevid_certificate
 from verifier.issuance.trust_sources import TrustSources
 from verifier.reference_values.model import ReferenceLibrary
@@ -68,7 +67,7 @@ class EnrolmentTerms:
         enrolment: The enrolment policy.
         sources: What its expressions are judged by.
         label: The EST label that the request came by; empty without one.
-        result_keys: Our own JWK set, for results that are shown.
+        result_signers: Whose results may be shown.
     """
 
     anchors: TrustAnchors
@@ -77,7 +76,7 @@ class EnrolmentTerms:
     enrolment: EnrolmentPolicy = DEFAULT_POLICY
     sources: TrustSources = field(default_factory=TrustSources)
     label: str = ""
-    result_keys: Mapping[str, object] = field(default_factory=dict)
+    result_signers: ResultSigners = field(default_factory=ResultSigners)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +96,8 @@ class AcceptedEnrolment:
         nonce: The challenge that was answered.
         result: The appraisal's result, to be recorded like any other; None without evidence.
         evidence: The evidence, whose log may be kept.
-        shown_result: A result of ours that was shown; whether it is this device's newest:
-            :func:`verifier.issuance.passport.require_newest`.
+        shown_result: A result that was shown; whether it still stands:
+            :func:`verifier.issuance.passport.require_standing`.
     """
 
     enrolment: Enrolment
@@ -112,7 +111,7 @@ class AcceptedEnrolment:
     nonce: bytes = field(repr=False)
     result: AttestationResult | None
     evidence: Evidence | None
-    shown_result: Ear | None
+    shown_result: ShownResult | None
 
     @property
     def device(self) -> DeviceId:

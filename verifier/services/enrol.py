@@ -30,7 +30,7 @@ from verifier.issuance.enrol import (
     require_id_free,
 )
 from verifier.issuance.enrolment_terms import Activations
-from verifier.issuance.passport import require_newest
+from verifier.issuance.passport import require_standing
 from verifier.issuance.profiles import (
     SERIAL_ENTROPY_BYTES,
     Issuer,
@@ -260,11 +260,11 @@ class Enrol:
         if accepted.shown_result is None:
             return
         newest = self._store.newest_result(accepted.device)
-        require_newest(
+        require_standing(
             accepted.shown_result,
             accepted.enrolment.ak_name,
             existing.enrolment if existing else None,
-            TrustTier(newest.status) if newest else None,
+            (TrustTier(newest.status), newest.at) if newest else None,
         )
 
     def _alarm(
