@@ -59,6 +59,11 @@ class Traveller:
     judged: SiteDevice
     issued: SiteDevice
 
+    def boot(self, log: bytes) -> None:
+        """Boot; both see the same PCRs."""
+        self.judged.boot(log)
+        self.issued.boot(log)
+
     def result(self) -> str:
         """Attest to the judge, and return what it signed."""
         self.judged.challenge = {}
