@@ -158,9 +158,7 @@ class Verifier:
         self.authority = CredentialAuthority(self._directory, keys, self.clock)
         self.store: SqlStore = open_store(settings.store.url, with_outbox=bool(settings.mqtt.host))
         self.decisions = Decisions(
-            store=self.store,
-            engine=load_engine(settings),
-            trust_domain=settings.trust.trust_domain,
+            store=self.store, engine=load_engine(settings), trust_domain=settings.trust.trust_domain
         )
         self.feeds = self._wire_feeds() if settings.mqtt.host else None
         wake = self.feeds.worker.wake if self.feeds else _nothing
