@@ -61,6 +61,9 @@ from verifier.telemetry import Metrics, logger
 FLUSH_S: Final = 5.0
 """How long a stopping verifier goes on telling what it has recorded."""
 
+PLAIN_CONNECTIONS: Final = 512
+"""Held at once by the plain HTTP door, which anyone may fill: the devices' door has its own."""
+
 UPKEEP_S: Final = 600.0
 
 AUTHORITY_S: Final = 1.0
@@ -307,7 +310,7 @@ class Verifier:
                 PlainDoor(self.app),
                 listener=_listen(pki.http_host, pki.http_port, "[pki]"),
                 context=None,
-                connections=self.settings.limits.connections,
+                connections=min(PLAIN_CONNECTIONS, self.settings.limits.connections),
             )
         )
 

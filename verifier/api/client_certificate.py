@@ -33,6 +33,9 @@ HEAD_BYTES: Final = 64 * 1024
 HEAD_SECONDS: Final = 10.0
 """From the connection, or the first byte of a request, to the end of its headers."""
 
+SPARE_CONNECTIONS: Final = 64
+"""So many above the limit are told 503; those beyond are closed, for each takes a descriptor."""
+
 _TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\n"
 _TOO_LONG: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
 _NOTHING_FOLLOWS: Final = b"connection: close\r\ncontent-length: 0\r\n\r\n"
@@ -50,6 +53,10 @@ class ClientCertificateProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Remember the client's certificate for all requests of this connection."""
         super().connection_made(transport)
+        most = self.limit_concurrency
+        if most is not None and len(self.connections) > most + SPARE_CONNECTIONS:
+            transport.abort()
+            return
         tls = transport.get_extra_info("ssl_object")
         der = tls.getpeercert(binary_form=True) if tls is not None else None
         # A copy of its own: the state handed in is shared by all connections.

@@ -15,6 +15,9 @@ from typing_extensions import override
 from verifier.api.client_certificate import ClientCertificateProtocol
 
 KEEP_ALIVE_S: Final = 75
+PLAIN_KEEP_ALIVE_S: Final = 5
+"""A relying party fetches one thing; without a handshake a new connection costs little."""
+
 FINISH_S: Final = 10
 """How long requests in progress may take once the end was asked for."""
 
@@ -44,7 +47,7 @@ class HttpServer:
             server_header=False,
             proxy_headers=False,
             limit_concurrency=connections,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=PLAIN_KEEP_ALIVE_S if context is None else KEEP_ALIVE_S,
             timeout_graceful_shutdown=FINISH_S,
             ssl_context_factory=None if context is None else lambda _config, _default: context,
         )

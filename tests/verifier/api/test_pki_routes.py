@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import socket
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -26,7 +28,9 @@ from tests.simulators.relying_party import openssl, status_of
 from tests.simulators.soft_ca import soft_ca
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, now
+from verifier.api.client_certificate import SPARE_CONNECTIONS
 from verifier.issuance.revocation_policy import Event
+from verifier.main import PLAIN_CONNECTIONS
 from verifier.services.revocation import Revocation
 
 _SERIALS = itertools.count(1)
@@ -281,3 +285,30 @@ def test_same_is_served_over_https(pki: Pki) -> None:
     assert x509.load_der_x509_crl(answer.body).is_signature_valid(
         x509.load_pem_x509_certificate(pki.issuer.read_bytes()).public_key()  # type: ignore[arg-type]
     )
+
+
+def test_connections_that_fill_the_plain_door_leave_the_other_alone(pki: Pki) -> None:
+    """Whoever opens thousands and asks nothing takes no file descriptors from the devices."""
+    host, port = pki.url.removeprefix("http://").split(":")
+    most = PLAIN_CONNECTIONS + SPARE_CONNECTIONS
+    with contextlib.ExitStack() as held:
+        idle = [
+            held.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            for _ in range(most + 50)
+        ]
+        time.sleep(0.5)
+        closed = [one for one in idle if _is_closed(one)]
+
+        assert len(closed) >= 50
+        assert pki.site.client().get("/health/live").status == 200
+    assert pki.get("/pki/v1/status/0")[0] == 200
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)  # noqa: FBT003 - socket's own signature
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
