@@ -10,12 +10,14 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from attestation.wire.ear import key_id_text
 from device_agent.ports import KeyRole
+from tests.simulators.command_line import runner
 from tests.simulators.two_verifiers import Door, Traveller, TwoVerifiers, claims_of
 from tests.simulators.verifier_site import Answer, SiteDevice, boot_log
 
@@ -179,3 +181,26 @@ def test_result_of_ours_counts_only_for_a_device_judged_here(
     answer = door.enrol(traveller.issued, result)
 
     refused(answer, "result-not-acceptable", "was appraised here")
+
+
+def test_doctor_tells_whose_results_count_and_which_file_is_wrong(
+    two: TwoVerifiers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    broken, absent = tmp_path / "v.toml", tmp_path / "absent.json"
+    broken.write_text(two.issuer.config.read_text().replace(str(two.keys), str(absent)))
+
+    def told(config: Path) -> dict[str, str]:
+        _, out, _ = runner(monkeypatch, capfd, "-c", config)("check", "--json")
+        (one,) = [one for one in json.loads(out) if one["name"] == "result keys"]
+        return one  # type: ignore[no-any-return]
+
+    good, bad, alone = told(two.issuer.config), told(broken), told(two.judge.config)
+
+    assert (good["verdict"], good["reason"]) == ("ok", "2 keys of other verifiers in 1 files")
+    assert bad["verdict"] == "failed"
+    assert f"trust.result_keys: {absent}: No such file" in bad["reason"]
+    assert "/.well-known/jwks.json" in bad["mend"]
+    assert alone["reason"] == "only our own results count"
