@@ -6,6 +6,7 @@ import json
 from typing import Final
 
 from tests.conformance.generate import (
+    agents,
     attested_csrs,
     boots,
     endorsement_keys,
@@ -36,6 +37,7 @@ _MODULES: Final = (
     attested_csrs,
     endorsement_keys,
     manufacture,
+    agents,
     http,
 )
 

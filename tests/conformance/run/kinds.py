@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tests.conformance.cases import Case
 from tests.conformance.run import (
+    agents,
     endorsement_keys,
     enrolments,
     logs,
@@ -28,6 +29,7 @@ RUNNERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Outcome]]] = {
     "activation": endorsement_keys.run_activation,
     "ima-list": runtime.run,
     "tcg-csr": manufacture.run,
+    "agent": agents.run,
     "http": site.run,
 }
 """Kind to runner."""
