@@ -59,6 +59,9 @@ MAX_OWNER_BINDING_CHARS = 16 * 1024
 MAX_WORKLOAD_TOKEN_CHARS = 32 * 1024
 """One workload identity token; ours have 600 to 12 000 characters."""
 
+MAX_TOKEN_PROOF_CHARS = 8 * 1024
+"""One proof of possession (DPoP); ours have about 600 characters, of RSA 4096 about 2 500."""
+
 MAX_CMS_DEPTH = 16
 """Elements within elements of a signed instance identity document; real ones nest nine deep."""
 

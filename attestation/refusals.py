@@ -122,6 +122,9 @@ class RefusalCode(StrEnum):
     OWNER_SIGNATURE_INVALID = "owner-signature-invalid"
     OWNER_BINDING_MISMATCH = "owner-binding-mismatch"
     OWNER_BINDING_EXPIRED = "owner-binding-expired"
+    TOKEN_PROOF_MALFORMED = "token-proof-malformed"  # noqa: S105
+    TOKEN_PROOF_INVALID = "token-proof-invalid"  # noqa: S105
+    TOKEN_PROOF_EXPIRED = "token-proof-expired"  # noqa: S105
     WORKLOAD_ID_INVALID = "workload-id-invalid"
     WORKLOAD_TOKEN_MALFORMED = "workload-token-malformed"  # noqa: S105 - a code, not a secret
     WORKLOAD_TOKEN_INVALID = "workload-token-invalid"  # noqa: S105

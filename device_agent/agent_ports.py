@@ -84,6 +84,13 @@ class AgentsVerifier(Protocol):
         """Send an agent's request (CBOR), for the first time or to renew."""
         ...
 
-    def agent_token(self, agent: str, key: str) -> TokenReply:
-        """Ask for a fresh token over a certified key of the agent (RFC 7638 thumbprint)."""
+    def agent_token(self, agent: str, key: str, proof: str = "") -> TokenReply:
+        """Ask for a fresh token over a certified key of the agent (RFC 7638 thumbprint).
+
+        ``proof`` is by that key, for :meth:`token_target`; empty for none.
+        """
+        ...
+
+    def token_target(self, agent: str) -> str:
+        """Return the URI that :meth:`agent_token` asks."""
         ...

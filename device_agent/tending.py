@@ -18,7 +18,7 @@ from attestation.refusals import RefusalCode
 from attestation.tpm.public import parse_public
 from attestation.wire.owner_binding import BindingRequest
 from device_agent import agents, telemetry
-from device_agent.agent_ports import AgentChallenge, AgentReply, AgentsVerifier
+from device_agent.agent_ports import AgentChallenge, AgentReply, AgentsVerifier, TokenReply
 from device_agent.agent_request import awaits_owner, binding_request, build_agent_request
 from device_agent.agents import MOST_AGENTS, AgentRecord, Due, TendingDone, Wish
 from device_agent.collector import Sources
@@ -185,7 +185,7 @@ class AgentTender:
 
     def _refresh(self, record: AgentRecord, before: TendingDone) -> TendingDone:
         try:
-            token = self._verifier.agent_token(record.name, record.thumbprint)
+            token = self._token(record)
         except VerifierRefused as error:
             if error.code in _FALLEN:
                 # Its certificate is revoked, mostly with its device's: well again, it gets another.
@@ -197,6 +197,21 @@ class AgentTender:
             raise
         self._shelf.save(agents.refreshed(record, token, self._now()))
         return before
+
+    def _token(self, record: AgentRecord) -> TokenReply:
+        """Ask for a token, and prove the agent's key where its class wants that."""
+        try:
+            return self._verifier.agent_token(record.name, record.thumbprint)
+        except VerifierRefused as error:
+            if error.code != RefusalCode.PROOFS_MISSING:
+                raise
+        from device_agent.token_proof import token_proof  # noqa: PLC0415 - a megabyte; few need it
+
+        nonce = self._verifier.agent_challenge(record.name).challenge.nonce
+        self._pulse()
+        target = self._verifier.token_target(record.name)
+        proof = token_proof(self._keys, record.key, target=target, nonce=nonce, at=self._now().at)
+        return self._verifier.agent_token(record.name, record.thumbprint, proof)
 
     def _note(self, record: AgentRecord, error: DeviceAgentError) -> None:
         """Write down that a request failed, and when to try again."""

@@ -38,6 +38,7 @@ from verifier.services.reference_values import ReferenceShelf
 from verifier.services.revocation_lists import PublishedAuthority, RevocationLists
 from verifier.services.status_lists import StatusLists
 from verifier.services.suite import Published, Services
+from verifier.services.token_proofs import TokenProofs
 from verifier.services.workload_tokens import WorkloadTokens
 from verifier.settings import Settings
 from verifier.sources import DISTRIBUTION, EnrolmentRules, key_lifetime, nonce_ttl, version
@@ -153,12 +154,22 @@ def assemble(parts: Parts) -> Services:
             authorities=lambda: _authorities(parts.authority),
         ),
         agents=agents,
-        agent_tokens=AgentTokens(parts.store, issuing.tokens),
+        agent_tokens=AgentTokens(parts.store, issuing.tokens, _proofs(parts, nonces, ttl)),
         devices=Devices(parts.store),
         decisions=parts.decisions,
         published=_published(parts, authority),
         key_set=lambda at: parts.ring.key_set(at, key_lifetime(settings, parts.policy)),
         unready=parts.unready,
+    )
+
+
+def _proofs(parts: Parts, nonces: Nonces, ttl: timedelta) -> TokenProofs:
+    return TokenProofs(
+        store=parts.store,
+        nonces=nonces,
+        ttl=ttl,
+        policy=lambda: parts.rules.policy,
+        public_url=parts.settings.server.public_url,
     )
 
 

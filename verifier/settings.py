@@ -38,6 +38,8 @@ class ServerSettings:
         tls_key: PEM key of the server; default ``<keys>/tls.key.pem``.
         client_ca: Further PEM files with CAs whose client certificates may connect, beside the
             manufacturers' roots and the device CA.
+        public_url: Where devices reach us, e.g. ``https://verifier.example:8443``; AI agents whose
+            class says ``token_proof`` sign it.
     """
 
     host: str = "127.0.0.1"
@@ -45,6 +47,7 @@ class ServerSettings:
     tls_certificate: str = ""
     tls_key: str = ""
     client_ca: tuple[str, ...] = ()
+    public_url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,11 +352,13 @@ def _check_ranges(settings: Settings, origin: str) -> None:
             f'authority.backend in {origin} must be "file" or "pkcs11", not '
             f"{settings.authority.backend!r}"
         )
-    if settings.pki.url and not _URL.fullmatch(settings.pki.url):
-        raise SettingsInvalid(
-            f"pki.url in {origin} must be http://NAME or https://NAME, perhaps with a port and a "
-            f"path, without a slash at the end, not {settings.pki.url!r}"
-        )
+    urls = {"pki.url": settings.pki.url, "server.public_url": settings.server.public_url}
+    for name, url in urls.items():
+        if url and not _URL.fullmatch(url):
+            raise SettingsInvalid(
+                f"{name} in {origin} must be http://NAME or https://NAME, perhaps with a port and "
+                f"a path, without a slash at the end, not {url!r}"
+            )
     if not settings.store.url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise SettingsInvalid(
             f"store.url in {origin} must begin with sqlite:/// or postgresql+psycopg://"

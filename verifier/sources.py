@@ -26,7 +26,7 @@ from verifier.endorsement.trust_anchors import TrustAnchors
 from verifier.endorsement.vendor_roots import PemFile, VendorRoots
 from verifier.errors import SettingsInvalid
 from verifier.issuance.certificate_profile import Profiles, require_profiles
-from verifier.issuance.enrolment_policy import EnrolmentPolicy
+from verifier.issuance.enrolment_policy import EnrolmentPolicy, TokenProof
 from verifier.issuance.enrolment_policy_file import load_enrolment_policy
 from verifier.issuance.initial_trust import TrustName
 from verifier.issuance.profile_file import load_profiles
@@ -195,9 +195,17 @@ def load_enrolment_rules(settings: Settings) -> EnrolmentRules:
     """Load the enrolment policy that the settings name, and every file that it names.
 
     Raises:
-        SettingsInvalid: If one of them is not there or not correct; names file and line.
+        SettingsInvalid: If one of them is not there or not correct; names file and line. Also if a
+            class wants proof of a token's key and the settings do not say what is to be signed.
     """
-    return enrolment_rules_named(settings.policy.enrolment, "policy.enrolment ")
+    rules = enrolment_rules_named(settings.policy.enrolment, "policy.enrolment ")
+    for one in rules.policy.agents:
+        if one.token_proof is not TokenProof.NONE and not settings.server.public_url:
+            raise SettingsInvalid(
+                f"policy.enrolment {settings.policy.enrolment}: class {one.name} says token_proof, "
+                "which is made for our URL: set server.public_url to where devices reach us"
+            )
+    return rules
 
 
 def enrolment_rules_named(named: str, origin: str = "") -> EnrolmentRules:

@@ -1,6 +1,7 @@
 """JWS in compact form (RFC 7515, 7.1) with a closed header: ``alg``, ``typ`` and perhaps ``kid``.
 
-Any other header member is refused, ``crit`` and keys inside the token among them. Header and
+Any other header member is refused unless its reader names it, ``crit`` and keys inside the token
+among them. Header and
 payload have one reading only (:mod:`attestation.wire.strict_json`), and base64url has one writing,
 so that a token cannot be changed and still hold.
 """
@@ -35,12 +36,14 @@ class UnverifiedJws:
         algorithm: ``alg``.
         kid: ``kid``; empty without one.
         claims: The payload.
+        header: The header, whole.
     """
 
     token: str
     algorithm: str
     kid: str
     claims: Mapping[str, Any]
+    header: Mapping[str, Any]
 
     def signed_by(self, key: PublicKey) -> bool:
         """Return whether a key made the signature, by the one algorithm that it signs with."""
@@ -54,7 +57,14 @@ class UnverifiedJws:
         return True
 
 
-def read_jws(token: str, *, kind: str, limit: int, wrong: Refuse) -> UnverifiedJws:
+def read_jws(
+    token: str,
+    *,
+    kind: str,
+    limit: int,
+    wrong: Refuse,
+    also: frozenset[str] = frozenset(),
+) -> UnverifiedJws:
     """Take a token apart.
 
     Args:
@@ -62,6 +72,7 @@ def read_jws(token: str, *, kind: str, limit: int, wrong: Refuse) -> UnverifiedJ
         kind: ``typ``, exactly.
         limit: Most characters.
         wrong: Makes the error to raise.
+        also: Further header members that are taken.
 
     Raises:
         AttestationError: What ``wrong`` makes.
@@ -78,15 +89,18 @@ def read_jws(token: str, *, kind: str, limit: int, wrong: Refuse) -> UnverifiedJ
         raise wrong(f"cannot be read: {str(error)[:80]}") from error
     if not isinstance(head, dict) or not isinstance(payload, dict):
         raise wrong("has a header or payload that is no JSON object")
-    unknown = sorted(head.keys() - _HEADER)
+    taken = _HEADER | also
+    unknown = sorted(head.keys() - taken)
     if unknown:
-        raise wrong(f"has the header member {unknown[0][:40]!a}; alg, typ and kid are taken")
+        raise wrong(
+            f"has the header member {unknown[0][:40]!a}; {', '.join(sorted(taken))} are taken"
+        )
     if head.get("typ") != kind:
         raise wrong(f"has another typ than {kind!r}")
     algorithm, kid = head.get("alg"), head.get("kid", "")
     if not isinstance(algorithm, str) or not isinstance(kid, str):
         raise wrong("has an alg or kid that is no text")
-    return UnverifiedJws(token=token, algorithm=algorithm, kid=kid, claims=payload)
+    return UnverifiedJws(token=token, algorithm=algorithm, kid=kid, claims=payload, header=head)
 
 
 def _decoded(part: str) -> bytes:

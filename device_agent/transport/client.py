@@ -79,7 +79,7 @@ class HttpsVerifier:
         connect_timeout_s: float,
         read_timeout_s: float,
     ) -> None:
-        parts = urlsplit(url)
+        parts, self._url = urlsplit(url), url.rstrip("/")
         self._host = parts.hostname or ""
         self._port = parts.port or _DEFAULT_PORT
         self._ca_file = ca_file
@@ -137,12 +137,24 @@ class HttpsVerifier:
         answer = self._post(KeyRole.LDEVID, _AGENTS, message, media_types.AGENT, again=False)
         return agents.agent_reply(read_document(answer))
 
-    def agent_token(self, agent: str, key: str) -> TokenReply:
+    def agent_token(self, agent: str, key: str, proof: str = "") -> TokenReply:
         """Ask for a fresh token of an AI agent, as the LDevID."""
-        question = json.dumps({"key": key}).encode()
-        path = f"{_AGENTS}/{quote(agent, safe='')}/tokens"
-        answer = self._post(KeyRole.LDEVID, path, question, "application/json", again=True)
+        headers = {**_JSON, "Content-Type": "application/json"}
+        if proof:
+            headers["DPoP"] = proof
+        answer = self.ask(
+            KeyRole.LDEVID,
+            "POST",
+            _token_path(agent),
+            body=json.dumps({"key": key}).encode(),
+            headers=headers,
+            again=not proof,  # a proof is taken once
+        )
         return agents.token_reply(read_document(answer))
+
+    def token_target(self, agent: str) -> str:
+        """Return the URI that is asked for a token."""
+        return self._url + _token_path(agent)
 
     def probe(self, role: KeyRole | None) -> tuple[datetime | None, str]:
         """Ask whether the verifier lives; for ``device-agent check``.
@@ -212,6 +224,10 @@ class HttpsVerifier:
         if role is not None:
             self._dress(context, role)
         return context
+
+
+def _token_path(agent: str) -> str:
+    return f"{_AGENTS}/{quote(agent, safe='')}/tokens"
 
 
 def server_context(ca_file: str, setting: str) -> ssl.SSLContext:

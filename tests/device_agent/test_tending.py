@@ -480,3 +480,33 @@ def test_no_record_and_no_line_ever_holds_a_nonce(bench: Bench) -> None:
     for request in bench.verifier.requests:
         assert request.nonce.hex() not in written
         assert repr(request.nonce)[2:-1] not in written
+
+
+# --- proof of the key for a token --------------------------------------------------------------
+def test_token_is_asked_for_with_proof_of_the_key_where_that_is_wanted(bench: Bench) -> None:
+    bench.added()
+    bench.verifier.wants_proof = True
+    bench.verifier.calls.clear()
+    for _ in range(2):
+        bench.at += timedelta(minutes=50)
+        assert bench.tender.tend().fault is None
+
+    assert bench.verifier.calls == ["token planner", "challenge planner", "token planner"] * 2
+    assert len(set(bench.verifier.proven)) == 2
+    certified = bench.shelf.load(PLANNER).certified
+    assert certified is not None
+    assert certified.token_obtained_at == bench.at
+
+
+def test_refused_proof_is_noted_and_not_tried_at_once(bench: Bench) -> None:
+    bench.added()
+    bench.verifier.fail("token", *(VerifierRefused("proofs-missing", "x", http_status=403),) * 2)
+    bench.at += timedelta(minutes=50)
+
+    fault = bench.tender.tend().fault
+
+    assert fault is not None
+    assert fault.code == "proofs-missing"
+    noted = bench.shelf.load(PLANNER).fault
+    assert noted is not None
+    assert noted.code == "proofs-missing"

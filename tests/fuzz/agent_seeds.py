@@ -62,6 +62,15 @@ def of_agents(key: ec.EllipticCurvePrivateKey) -> Iterator[tuple[str, bytes]]:
     )
     header = {"alg": "ES256", "typ": "wit+jwt", "kid": "one"}
     yield "workload_token", jws(header, claims, key).encode()
+    shown = {"alg": "ES256", "typ": "dpop+jwt", "jwk": public_jwk(agent)}
+    asked_for = {
+        "jti": "one",
+        "htm": "POST",
+        "htu": "https://verifier.example/enrol/v1/agents/planner/tokens",
+        "iat": 1_767_225_600,
+        "nonce": "bm9uY2U",
+    }
+    yield "token_proof", jws(shown, asked_for, private_key("an agent")).encode()
     yield "jwk", json.dumps(public_jwk(agent)).encode()
     told = AgentClaims(owner="x", capabilities=("mail.send",), locator="urn:x")
     yield "agent_certificate", _agent_certificate(key, told)

@@ -28,6 +28,7 @@ from device_agent.agent_ports import AgentChallenge, AgentReply, TokenReply
 from device_agent.errors import DeviceAgentError, VerifierRefused
 from device_agent.ports import ChallengeReply
 from tests.simulators.authority import Authority
+from tests.simulators.soft_jose import holds, taken_apart, unb64
 
 SCOPE = ("calendar.read", "mail.read", "mail.send")
 
@@ -64,6 +65,8 @@ class AgentsSimulator:
         self.owner_nonces: set[bytes] = set()
         self.other_key: ec.EllipticCurvePublicKey | None = None
         """Certify this key instead of the one asked for."""
+        self.wants_proof = False
+        self.proven: list[str] = []
         self._nonces: dict[bytes, str] = {}
 
     def fail(self, call: str, *errors: DeviceAgentError) -> None:
@@ -118,11 +121,33 @@ class AgentsSimulator:
             ima_next=0 if request.evidence else None,
         )
 
-    def agent_token(self, agent: str, key: str) -> TokenReply:
+    def agent_token(self, agent: str, key: str, proof: str = "") -> TokenReply:
         self._begin("token", agent)
         if self.keys.get(agent) != key:
             raise VerifierRefused("agent-unknown", "no such agent", http_status=404)
+        if self.wants_proof and not proof:
+            raise VerifierRefused("proofs-missing", "dpop", http_status=403)
+        if proof:
+            self._require_proof(agent, key, proof)
         return self._token(agent)
+
+    def token_target(self, agent: str) -> str:
+        return f"https://verifier.test:8443/enrol/v1/agents/{agent}/tokens"
+
+    def _require_proof(self, agent: str, key: str, proof: str) -> None:
+        """Judge a DPoP proof by hand (RFC 9449, 4.3)."""
+        header, claims, _ = taken_apart(proof)
+        jwk = header["jwk"]
+        assert isinstance(jwk, dict)
+        point = b"\x04" + unb64(jwk["x"]) + unb64(jwk["y"])
+        public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        assert thumbprint(public) == key
+        assert holds(proof, public)
+        assert (header["typ"], header["alg"]) == ("dpop+jwt", "ES256")
+        assert (claims["htm"], claims["htu"]) == ("POST", self.token_target(agent))
+        assert self._nonces.pop(unb64(str(claims["nonce"])), None) == agent
+        assert claims["iat"] == int(self.clock().timestamp())
+        self.proven.append(str(claims["jti"]))
 
     def _judge(self, request: AgentRequest, jkt: str) -> None:
         shown = {

@@ -118,6 +118,7 @@ class VerifierSite:
         store: str = "",
         extra: str = "",
         trust: str = "",
+        server: str = "port = 0",
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +128,7 @@ class VerifierSite:
         self.config.write_text(
             f"""
 [server]
-port = 0
+{server}
 [store]
 url = "{store or f"sqlite:///{folder}/verifier.db"}"
 [keys]

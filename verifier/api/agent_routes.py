@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -24,6 +24,7 @@ from verifier.api.schemas import (
 )
 from verifier.errors import NotAuthenticated
 from verifier.ports import DeviceRecord
+from verifier.services.agent_tokens import TokenQuestion
 from verifier.services.suite import Services
 
 AGENTS_PATH: Final = "/enrol/v1/agents"
@@ -76,13 +77,20 @@ def _add_tokens(router: APIRouter, services: Services) -> None:
         summary="Ask for a fresh workload identity token of an AI agent",
     )
     def agent_token(
-        request: Request, name: str, question: AgentTokenQuestion | None = None
+        request: Request,
+        name: str,
+        question: AgentTokenQuestion | None = None,
+        dpop: Annotated[list[str] | None, Header(description="RFC 9449")] = None,
     ) -> JSONResponse:
         """Give a token over the key of the agent's newest certificate, or of the one named."""
         device, _ = _device(services, request)
-        key = question.key if question is not None else ""
-        at = services.clock.now()
-        return JSONResponse(services.agent_tokens.for_agent(device, name, key, at))
+        asked = TokenQuestion(
+            name=name,
+            key=question.key if question is not None else "",
+            proofs=tuple(dpop or ()),
+            path=request.url.path,
+        )
+        return JSONResponse(services.agent_tokens.for_agent(device, asked, services.clock.now()))
 
     @router.post(
         "/enrol/v1/tokens",

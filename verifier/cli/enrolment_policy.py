@@ -122,7 +122,7 @@ def _tell(rules: EnrolmentRules, *, as_json: bool) -> None:
     )
     if policy.agents:
         output.say_table(
-            ("agent class", "on devices of", "name", "proofs", "scope"),
+            ("agent class", "on devices of", "name", "proofs", "scope", "token proof"),
             [
                 (
                     one.name,
@@ -130,6 +130,7 @@ def _tell(rules: EnrolmentRules, *, as_json: bool) -> None:
                     one.match.name or "any",
                     _words(sorted(one.proofs)),
                     _words(one.scope),
+                    one.token_proof.value,
                 )
                 for one in policy.agents
             ],
@@ -186,6 +187,7 @@ def _agent(one: AgentClass) -> dict[str, object]:
         "lifetime_days": None if one.lifetime is None else one.lifetime.days,
         "overlap_hours": one.overlap // timedelta(hours=1),
         "decommission_days": None if one.decommission is None else one.decommission.days,
+        "token_proof": one.token_proof.value,
     }
 
 

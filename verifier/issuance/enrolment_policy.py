@@ -165,6 +165,13 @@ class AgentMatch:
         )
 
 
+class TokenProof(StrEnum):
+    """How the key of a token is proven when a fresh one is asked for."""
+
+    NONE = "none"
+    DPOP = "dpop"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentClass:
     """One kind of AI agent.
@@ -178,6 +185,7 @@ class AgentClass:
         lifetime: How long a certificate lasts; None takes the settings' value.
         overlap: How long older certificates stay beside a new one.
         decommission: How long after its first enrolment an agent ends; None for never.
+        token_proof: How whoever asks for a token of the agent proves the agent's key.
     """
 
     name: str
@@ -188,6 +196,7 @@ class AgentClass:
     lifetime: timedelta | None = None
     overlap: timedelta = timedelta(0)
     decommission: timedelta | None = None
+    token_proof: TokenProof = TokenProof.NONE
 
     def require_shown(self, shown: Collection[ProofKind]) -> None:
         """Check that everything wanted was sent; says nothing of its worth.
@@ -310,13 +319,18 @@ class EnrolmentPolicy:
         Raises:
             IdentityMismatch: ``enrolment-class-unknown``.
         """
-        for one in self.agents:
-            if one.match.fits(device_class, name):
-                return one
+        chosen = self.agent_class_if_any(device_class, name)
+        if chosen is not None:
+            return chosen
         raise _classless(
             f"no class of agents in the enrolment policy matches agent {name} on a device of "
             f"class {device_class}"
         )
+
+    def agent_class_if_any(self, device_class: str, name: str) -> AgentClass | None:
+        """Return the same; None without one."""
+        fitting = (one for one in self.agents if one.match.fits(device_class, name))
+        return next(fitting, None)
 
 
 def wanted_of_evidence(classes: Sequence[DeviceClass | AgentClass]) -> frozenset[ProofKind]:

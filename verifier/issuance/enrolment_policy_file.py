@@ -26,6 +26,7 @@ from verifier.issuance.enrolment_policy import (
     DeviceMatch,
     EnrolmentPolicy,
     ProofKind,
+    TokenProof,
 )
 from verifier.issuance.initial_trust import TrustExpression, TrustName, parse_trust
 
@@ -40,7 +41,7 @@ _DEVICE: Final = (
 _DEVICE_MATCH: Final = ("labels", "anchors", "serial")
 _AGENT: Final = (
     *("class", "match", "proofs", "profile", "scope"),
-    *("lifetime_days", "overlap_hours", "decommission_days"),
+    *("lifetime_days", "overlap_hours", "decommission_days", "token_proof"),
 )
 _AGENT_MATCH: Final = ("device_classes", "name")
 _EK: Final = ("allow_list", "roots", "packaged_roots", "accept_expired")
@@ -203,7 +204,16 @@ def _agent(table: Table) -> AgentClass:
         lifetime=_days(table, "lifetime_days"),
         overlap=_overlap(table),
         decommission=_days(table, "decommission_days"),
+        token_proof=_token_proof(table),
     )
+
+
+def _token_proof(table: Table) -> TokenProof:
+    word = table.items.get("token_proof", TokenProof.NONE.value)
+    words = [kind.value for kind in TokenProof]
+    if word not in words:
+        raise invalid(table.where("token_proof"), f"wanted {' or '.join(words)}")
+    return TokenProof(word)
 
 
 def _trust(table: Table) -> TrustExpression:

@@ -362,7 +362,7 @@ class CredentialWork(Protocol):
         ...
 
     def spend_activation(self, sha256: bytes, ends_at: datetime) -> bool:
-        """Note that a credential activation is tried; False if it was before.
+        """Note that an activation, or what else has one use, is tried; False if it was before.
 
         Args:
             sha256: Of the activation.

@@ -263,12 +263,11 @@ class CredentialWriting:
         return True
 
     def spend_activation(self, sha256: bytes, ends_at: datetime) -> bool:
-        """Note that a credential activation is tried; False if it was before."""
+        """Note that an activation, or what else has one use, is tried; False if it was before."""
         is_sqlite = self._connection.dialect.name == "sqlite"
         kept = (sqlite if is_sqlite else postgresql).insert(spent_activations)
-        columns = {"sha256": sha256, "ends_us": to_us(ends_at)}
         # What was written is asked for: psycopg tells no number of rows for such an INSERT.
-        written = kept.on_conflict_do_nothing().values(**columns)
+        written = kept.on_conflict_do_nothing().values(sha256=sha256, ends_us=to_us(ends_at))
         done = self._connection.execute(written.returning(spent_activations.c.sha256))
         return done.first() is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,6 +61,7 @@ accept = "warning"
 class = "assistant"
 proofs = ["pop", "residency", "evidence", "owner-binding"]
 scope = ["calendar.read", "mail.read", "mail.send"]
+token_proof = "dpop"
 """
 PLANNER, MAILER = agent_name("planner"), agent_name("mailer")
 READ = Wish(capabilities=("mail.read",))
@@ -138,9 +140,12 @@ def machine(
     manufactured: Manufactured, manufactured_swtpm: SoftwareTpm, tmp_path: Path
 ) -> Iterator[Machine]:
     (tmp_path / "enrolment.toml").write_text(ENROLMENT)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     site = VerifierSite(
         tmp_path / "site",
         manufactured.manufacturer,
+        server=f'port = {port}\npublic_url = "https://localhost:{port}"',
         extra=f'enrolment = "{tmp_path}/enrolment.toml"\n'
         "[limits]\nrequests_per_s = 1000.0\nburst = 100000\n",
     )

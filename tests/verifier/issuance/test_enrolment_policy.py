@@ -16,6 +16,7 @@ from verifier.issuance.enrolment_policy import (
     EnrolmentPolicy,
     ProofKind,
     ProofsMissing,
+    TokenProof,
     wanted_of_evidence,
 )
 from verifier.issuance.enrolment_policy_file import load_enrolment_policy
@@ -55,6 +56,7 @@ proofs = ["pop", "residency", "result", "owner-binding"]
 scope = ["read"]
 lifetime_days = 1
 decommission_days = 30
+token_proof = "dpop"
 
 [ek]
 allow_list = "eks.txt"
@@ -101,6 +103,7 @@ def test_everything_that_may_be_said_is_read() -> None:
     assert shut.trust.ways == ()
     assert cloud.proofs == {ProofKind.POP, ProofKind.RESIDENCY, ProofKind.RESULT}
     assert clerk.decommission == timedelta(days=30)
+    assert clerk.token_proof is TokenProof.DPOP
     assert (read.ek_allow_list, read.ek_roots) == ("eks.txt", ("maker.pem",))
     assert not read.packaged_roots
     assert read.accept_expired_ek
@@ -109,6 +112,13 @@ def test_everything_that_may_be_said_is_read() -> None:
     assert read.azure is not None
     assert read.azure.audience == "api://enrolment"
     assert wanted_of_evidence(read.devices) == {ProofKind.AIBOM, ProofKind.PROVIDER_ENDORSEMENT}
+
+
+@pytest.mark.parametrize("word", ['"wpt"', '""', "true", '["dpop"]', "{}"])
+def test_token_proof_is_one_that_can_be_judged(word: str) -> None:
+    text = FULL.replace('token_proof = "dpop"', f"token_proof = {word}")
+    with pytest.raises(MalformedInput, match=r"token_proof: wanted none or dpop"):
+        policy(text)
 
 
 def test_packaged_default_lets_in_what_has_a_manufacturers_identity() -> None:
