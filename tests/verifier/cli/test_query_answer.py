@@ -18,17 +18,22 @@ from verifier.keys.ring import KeyRing
 from verifier.keys.setup import initialise
 from verifier.sources import SystemEntropy
 
-NOW = datetime.now(UTC)
 ASKED = DeviceId("sn-0001")
+
+
+def now() -> datetime:
+    """The moment itself: a result lasts for minutes only, and a suite may last longer."""
+    return datetime.now(UTC)
 
 
 @pytest.fixture
 def ring(tmp_path: Path) -> KeyRing:
-    initialise(tmp_path / "keys", hostnames=(), at=NOW, entropy=SystemEntropy())
+    initialise(tmp_path / "keys", hostnames=(), at=now(), entropy=SystemEntropy())
     return KeyRing(tmp_path / "keys")
 
 
-def answer(ring: KeyRing, device: str = "sn-0001", made: datetime = NOW) -> bytes:
+def answer(ring: KeyRing, device: str = "sn-0001", made: datetime | None = None) -> bytes:
+    made = made or now()
     result = AttestationResult(
         device=DeviceId(device),
         vector=TrustVector(hardware=2),
@@ -48,7 +53,7 @@ def answer(ring: KeyRing, device: str = "sn-0001", made: datetime = NOW) -> byte
 
 
 def keys(ring: KeyRing) -> dict[str, object]:
-    return ring.key_set(NOW, timedelta(minutes=5))
+    return ring.key_set(now(), timedelta(minutes=5))
 
 
 def test_genuine_answer_is_believed(ring: KeyRing) -> None:
@@ -62,7 +67,7 @@ def test_genuine_result_of_another_device_is_refused(ring: KeyRing) -> None:
 
 def test_stale_result_is_refused(ring: KeyRing) -> None:
     with pytest.raises(AttestationError, match="result-expired"):
-        _believe(answer(ring, made=NOW - timedelta(minutes=10)), ASKED, keys(ring))
+        _believe(answer(ring, made=now() - timedelta(minutes=10)), ASKED, keys(ring))
 
 
 def test_forged_result_is_refused(ring: KeyRing) -> None:

@@ -132,7 +132,9 @@ def test_key_that_is_no_public_area_is_malformed() -> None:
 
 def test_weak_key_is_refused_though_it_is_listed() -> None:
     """N42: an RSA EK whose modulus has the ROCA fingerprint (CVE-2017-15361)."""
-    modulus = weak_prime(1024) * weak_prime(1024)
+    modulus = 0
+    while modulus.bit_length() != 2048:
+        modulus = weak_prime(1024) * weak_prime(1024)
     area = ek_template(EkTemplate.RSA_2048_LOW)[:-256] + modulus.to_bytes(256)
     digest = hashlib.sha256(soft_tpm_maker.rsa_spki(modulus)).digest()
     sources = TrustSources(listed_eks=frozenset({digest}))
