@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import base64
+from binascii import b2a_base64
+from typing import Final
+
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 
 
 def base64url(content: bytes) -> bytes:
-    """Return ``content`` in base64url without ``=``, as ASCII bytes: what a signature goes over."""
-    return base64.urlsafe_b64encode(content).rstrip(b"=")
+    """Return ``content`` in base64url without ``=``, as ASCII bytes: what a signature goes over.
+
+    Every result takes this way five times; ``base64.urlsafe_b64encode`` does the same in two more
+    calls.
+    """
+    return b2a_base64(content, newline=False).translate(_TO_URL).rstrip(b"=")
 
 
 def base64url_text(content: bytes) -> str:

@@ -213,6 +213,8 @@ class AttestationResult:
     def reasons(self) -> tuple[str, ...]:
         """``code: reason`` for each finding that is not affirming, worst first, in step order."""
         bad = [finding for finding in self.findings if finding.value not in _GOOD]
+        if not bad:
+            return ()
         bad.sort(key=lambda finding: -tier_of(finding.value))
         return tuple(f"{finding.code}: {finding.reason}" for finding in bad)
 

@@ -125,6 +125,7 @@ def encode_ear(
     if issued_at.tzinfo is None or expires_at.tzinfo is None or expires_at <= issued_at:
         raise ValueError("issued_at and expires_at must be aware, and in this order")
     names = _names(profile)
+    began = int(issued_at.timestamp())
     status = result.status.label
     appraisal: dict[str, object] = {names.status: status}
     if vector := result.vector.as_claims():
@@ -134,9 +135,9 @@ def encode_ear(
         appraisal[REASONS_CLAIM] = list(reasons)
     claims: dict[str, object] = {
         "eat_profile": profile.value,
-        "iat": int(issued_at.timestamp()),
+        "iat": began,
         "exp": int(expires_at.timestamp()),
-        "jti": _token_id(result, issued_at),
+        "jti": _token_id(result, f"{began}.{issued_at.microsecond}"),
         "sub": result.device,
         names.verifier: {"developer": verifier.developer, "build": verifier.build},
         "submods": {result.device: appraisal},
@@ -185,9 +186,8 @@ def decode_ear(claims: Mapping[str, object]) -> Ear:
     )
 
 
-def _token_id(result: AttestationResult, issued_at: datetime) -> str:
+def _token_id(result: AttestationResult, moment: str) -> str:
     """Return a ``jti`` that is the same for the same result at the same moment, and no other."""
-    moment = f"{int(issued_at.timestamp())}.{issued_at.microsecond}"
     named = f"{result.device}\n{result.policy_id}\n{moment}\n"
     digest = hashlib.sha256(named.encode() + result.evidence_digest).digest()
     return base64url_text(digest[:18])

@@ -9,7 +9,7 @@ restartCount must go forward, evidence by evidence.
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
@@ -84,12 +84,15 @@ class NonceAuthority:
 
     keys: tuple[bytes, ...]
     ttl: timedelta
+    ttl_us: int = field(init=False, repr=False, compare=False)
+    """``ttl`` in microseconds."""
 
     def __post_init__(self) -> None:
         if not self.keys or any(len(key) < MIN_KEY_BYTES for key in self.keys):
             raise ValueError(f"at least one nonce key of {MIN_KEY_BYTES} bytes is needed")
         if self.ttl <= timedelta(0):
             raise ValueError("the nonce lifetime must be positive")
+        object.__setattr__(self, "ttl_us", self.ttl // _MICROSECOND)
 
     def issue(self, subject: str, at: datetime, entropy: bytes) -> Nonce:
         """Make a nonce for one subject.
@@ -131,7 +134,7 @@ class NonceAuthority:
             )
         issued_us = int.from_bytes(head[:8], "big")
         age_us = microseconds(at) - issued_us
-        if not -_SKEW_US <= age_us <= self.ttl // _MICROSECOND:
+        if not -_SKEW_US <= age_us <= self.ttl_us:
             raise NotFresh(
                 RefusalCode.NONCE_EXPIRED,
                 f"the nonce is {age_us / 1e6:.1f} s old, it lives "
