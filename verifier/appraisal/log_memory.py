@@ -9,7 +9,6 @@ and a lost race costs a second reading, never a wrong one.
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 
@@ -47,8 +46,10 @@ class LogMemory(Generic[KeyT, JudgedT]):
         """Return the judged log, or None if it is not remembered."""
         found = self._kept.get(key)
         if found is not None:
-            with suppress(KeyError):  # another thread has just let it go; ours is still right
+            try:  # noqa: SIM105 - asked for each evidence: suppress costs two calls
                 self._kept.move_to_end(key)
+            except KeyError:  # another thread has just let it go; ours is still right
+                pass
         return found
 
     def put(self, key: KeyT, judged: JudgedT) -> None:
