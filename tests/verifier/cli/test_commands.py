@@ -17,7 +17,7 @@ from cryptography import x509
 from tests.simulators.command_line import Run, runner
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.terminal import column, on_terminal
-from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log
+from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log, in_use
 from verifier.store.migrate import schema_state
 
 
@@ -254,6 +254,7 @@ def test_explained_steps_are_numbered_and_the_exit_code_tells(run: Run, site: Ve
 def test_explanation_names_facts_and_the_rule_that_decided(
     run: Run, site: VerifierSite, tmp_path: Path
 ) -> None:
+    in_use()  # whatever another test has changed
     other = site.device("SN-RULES")
     other.enrol()
     other.tamper()
