@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import os
 import sys
 import time
 from collections.abc import Collection, Iterable
 from typing import Final
+
+import structlog
 
 from bench.measure import Bench, Unable
 
@@ -72,9 +75,18 @@ def main(arguments: list[str], environment_only: str) -> int:
     if unknown := only - known:
         _say(f"no such figure: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
         return 2
+    _quieten()
     gc.collect()
     gc.freeze()  # as `verifier serve` does once it is wired
     return run(benches, only)
+
+
+def _quieten() -> None:
+    """Let verifiers in this process tell troubles only, on stderr: stdout is for figures."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
 
 
 def _say(text: str) -> None:
