@@ -50,7 +50,7 @@ def have_softhsm() -> bool:
 def tokens() -> Tokens:
     """Make the tokens of this process."""
     if not have_softhsm():
-        pytest.skip("softhsm2 is not installed")
+        pytest.fail("softhsm2 is not installed; make setup installs it")
     folder = tempfile.TemporaryDirectory(prefix="softhsm-")
     module = next(str(one) for one in MODULES if one.exists())
     made = Tokens(folder, module)

@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final, TypeVar
 
-from attestation.errors import AttestationError, MalformedInput
+from attestation.errors import MalformedInput
 from attestation.limits import MAX_ENROLMENT_CLASSES
-from attestation.refusals import RefusalCode
 from attestation.result import TrustTier
-from verifier.appraisal.policy_lines import KeyLines
 from verifier.appraisal.policy_table import Table, invalid, nearest
 from verifier.issuance.enrolment_policy import (
     AgentClass,
@@ -29,6 +26,7 @@ from verifier.issuance.enrolment_policy import (
     TokenProof,
 )
 from verifier.issuance.initial_trust import TrustExpression, TrustName, parse_trust
+from verifier.issuance.rule_text import read_rules
 
 MAX_POLICY_CHARS: Final = 1024 * 1024
 """An enrolment policy is written and read by people."""
@@ -77,25 +75,13 @@ def load_enrolment_policy(text: str, origin: str) -> EnrolmentPolicy:
         MalformedInput: ``policy-invalid`` if it is not TOML, empty, has an unknown key or a value
             that does not fit; the message names the key and its line.
     """
-    if len(text) > MAX_POLICY_CHARS:
-        raise _unusable(origin, f"{len(text)} characters, at most {MAX_POLICY_CHARS} are read")
-    try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _unusable(origin, f"not TOML: {error}") from error
-    if not table:
-        raise _unusable(origin, "the policy is empty; an empty policy would let nobody in")
-    try:
-        return _policy(Table("", table))
-    except AttestationError as error:
-        line = KeyLines(text).find(error.reason.partition(": ")[0])
-        place = origin if line is None else f"{origin}, line {line}"
-        raise _unusable(place, error.reason) from error
-
-
-def _unusable(place: str, reason: str) -> MalformedInput:
-    return MalformedInput(
-        RefusalCode.POLICY_INVALID, f"{place}: {reason}", structure="enrolment policy"
+    return read_rules(
+        text,
+        origin,
+        _policy,
+        most=MAX_POLICY_CHARS,
+        structure="enrolment policy",
+        empty="the policy is empty; an empty policy would let nobody in",
     )
 
 

@@ -6,14 +6,11 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from attestation.errors import AttestationError, MalformedInput
 from attestation.refusals import RefusalCode
-from verifier.appraisal.policy_lines import KeyLines
 from verifier.appraisal.policy_table import Table, invalid, nearest
 from verifier.issuance.certificate_profile import (
     CertificateProfile,
@@ -23,6 +20,7 @@ from verifier.issuance.certificate_profile import (
     Told,
     Usage,
 )
+from verifier.issuance.rule_text import read_rules
 
 MAX_PROFILE_CHARS: Final = 256 * 1024
 """A file of profiles is written and read by people."""
@@ -54,18 +52,14 @@ def load_profiles(text: str, origin: str) -> Profiles:
         MalformedInput: ``profile-invalid`` if it is not TOML, empty, has an unknown key or a value
             that does not fit; the message names the key and its line.
     """
-    if len(text) > MAX_PROFILE_CHARS:
-        raise _unusable(origin, f"{len(text)} characters, at most {MAX_PROFILE_CHARS} are read")
-    try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _unusable(origin, f"not TOML: {error}") from error
-    try:
-        return _profiles(Table("", table))
-    except AttestationError as error:
-        line = KeyLines(text).find(error.reason.partition(": ")[0])
-        place = origin if line is None else f"{origin}, line {line}"
-        raise _unusable(place, error.reason) from error
+    return read_rules(
+        text,
+        origin,
+        _profiles,
+        most=MAX_PROFILE_CHARS,
+        structure="certificate profile",
+        code=RefusalCode.PROFILE_INVALID,
+    )
 
 
 def _profiles(table: Table) -> Profiles:
@@ -137,9 +131,3 @@ def _words(table: Table, key: str, kind: type[Word], default: tuple[Word, ...]) 
             raise invalid(where, f"{word} is there twice")
         found.append(one)
     return tuple(found) or default
-
-
-def _unusable(place: str, reason: str) -> MalformedInput:
-    return MalformedInput(
-        RefusalCode.PROFILE_INVALID, f"{place}: {reason}", structure="certificate profile"
-    )

@@ -6,13 +6,9 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from datetime import timedelta
 from typing import Final
 
-from attestation.errors import AttestationError, MalformedInput
-from attestation.refusals import RefusalCode
-from verifier.appraisal.policy_lines import KeyLines
 from verifier.appraisal.policy_table import Table, invalid, nearest
 from verifier.issuance.reasons import WORDS, Reason
 from verifier.issuance.revocation_policy import (
@@ -23,6 +19,7 @@ from verifier.issuance.revocation_policy import (
     RevocationPolicy,
     Rule,
 )
+from verifier.issuance.rule_text import read_rules
 
 MAX_POLICY_CHARS: Final = 256 * 1024
 """A revocation policy is written and read by people."""
@@ -53,24 +50,7 @@ def load_revocation_policy(text: str, origin: str) -> RevocationPolicy:
         MalformedInput: ``policy-invalid`` if it is not TOML, empty, has an unknown key or event,
             or a value that does not fit; the message names the key and its line.
     """
-    if len(text) > MAX_POLICY_CHARS:
-        raise _unusable(origin, f"{len(text)} characters, at most {MAX_POLICY_CHARS} are read")
-    try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _unusable(origin, f"not TOML: {error}") from error
-    try:
-        return _policy(Table("", table))
-    except AttestationError as error:
-        line = KeyLines(text).find(error.reason.partition(": ")[0])
-        place = origin if line is None else f"{origin}, line {line}"
-        raise _unusable(place, error.reason) from error
-
-
-def _unusable(place: str, reason: str) -> MalformedInput:
-    return MalformedInput(
-        RefusalCode.POLICY_INVALID, f"{place}: {reason}", structure="revocation policy"
-    )
+    return read_rules(text, origin, _policy, most=MAX_POLICY_CHARS, structure="revocation policy")
 
 
 def _policy(table: Table) -> RevocationPolicy:
