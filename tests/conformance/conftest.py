@@ -9,7 +9,8 @@ import pytest
 from tests.conformance.run import site
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def verifier_stops_in_the_end() -> Iterator[None]:
+    """No thread of it is left to write between the lines of the tests that come after."""
     yield
     site.close()
