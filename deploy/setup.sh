@@ -3,12 +3,14 @@
 # Asks nothing, changes nothing that is already right, and says what it does.
 #
 #   PYTHON=/path/to/python3.x   which Python to build .venv with (3.11 or newer)
+#   SETUP_MORE_PACKAGES=names   further packages, for tests that are skipped without them
 #   SETUP_SKIP_PACKAGES=1       do not touch system packages (they are somebody else's job here)
 set -eu
 cd "$(dirname "$0")/.."
 
-PACKAGES="build-essential curl libtss2-dev mosquitto mosquitto-clients openssl pkg-config postgresql
-python3-dev python3-venv softhsm2 strongswan-pki swtpm swtpm-tools systemd tpm2-tools xmlsec1"
+PACKAGES="build-essential curl libstrongswan-extra-plugins libstrongswan-standard-plugins libtss2-dev
+mosquitto mosquitto-clients openssl pkg-config postgresql python3-dev python3-venv softhsm2
+strongswan-pki swtpm swtpm-tools systemd tpm2-tools xmlsec1 ${SETUP_MORE_PACKAGES:-}"
 
 say() { printf 'setup: %s\n' "$*" >&2; }   # stderr: what a target prints for machines stays clean
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -59,7 +61,7 @@ choose_python() {
 }
 
 stamp_now() {
-    { pwd; cat deploy/setup.sh pyproject.toml constraints.txt; } | sha256sum | cut -d' ' -f1
+    { pwd; echo "$PACKAGES"; cat deploy/setup.sh pyproject.toml constraints.txt; } | sha256sum | cut -d' ' -f1
 }
 
 # One setup at a time: `make demo` and `make test` may start together.
