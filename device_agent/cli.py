@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -143,6 +143,13 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--label", default="", metavar="LABEL", help="the EST label, with --est"
             )
+            sub.add_argument(
+                "--result",
+                default="",
+                metavar="PATH",
+                help="show a result of another verifier in place of evidence (passport): its file, "
+                "or the state directory of the agent that attests there",
+            )
         if name == "settings":
             sub.add_argument("--show", action="store_true", help="show them (the default)")
     return parser
@@ -167,6 +174,9 @@ def _enrol(settings: Settings, options: argparse.Namespace) -> int:
 
     if options.label and not options.est:
         raise SettingsInvalid("--label is of EST: give --est with it")
+    if options.result:
+        shown = replace(settings.enrolment, result=options.result)
+        settings = replace(settings, enrolment=shown)
     parts = assemble(settings, open_tpm(settings))
     door = EstEnroller(parts.verifier, parts.sources.tpm, options.label) if options.est else None
     credential = enrol_now(parts, door)

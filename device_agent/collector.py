@@ -43,6 +43,18 @@ class CloudWords(Protocol):
         ...
 
 
+class ResultWords(Protocol):
+    """What another verifier said of this device."""
+
+    def read(self) -> str:
+        """Return its newest result (EAR, JWT).
+
+        Raises:
+            SourceUnreadable: If there is none, or it cannot be read.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitialTrust:
     """What a device shows of itself before the verifier knows it.
@@ -60,7 +72,12 @@ class InitialTrust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where evidence comes from, None for what this device does not measure; and initial trust."""
+    """Where evidence comes from, None for what this device does not measure; and initial trust.
+
+    Attributes:
+        result: The result that an enrolment shows in place of evidence (passport model, RFC 9334,
+            5.1); None for evidence.
+    """
 
     tpm: Tpm
     firmware_log: MeasurementLog
@@ -68,6 +85,7 @@ class Sources:
     ima_list: ImaList | None = None
     agent_log: AgentLog | None = None
     trust: InitialTrust = field(default_factory=InitialTrust)
+    result: ResultWords | None = None
 
 
 def collect(

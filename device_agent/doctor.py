@@ -82,6 +82,7 @@ def examine(patient: Patient) -> tuple[Check, ...]:
     checks.append(_state_directory(Path(patient.settings.state.directory)))
     checks.append(_tls_seam(patient.tls_self_test))
     checks.extend(_verifier(patient))
+    checks.extend(_result(patient))
     checks.append(check_enrolment(patient.saved, patient.now()))
     checks.extend(check_agents(patient.agents, patient.now()))
     checks.append(_broker(patient.settings.mqtt))
@@ -284,6 +285,21 @@ def _verifier(patient: Patient) -> Iterator[Check]:
     yield Check(name="verifier", grade=Grade.OK, reason=f"reachable and trusted ({tls})")
     if theirs is not None:
         yield check_clock(before, theirs)
+
+
+def _result(patient: Patient) -> Iterator[Check]:
+    """Look for the result that is shown in place of evidence; nothing where evidence is."""
+    name, place = "result", patient.settings.enrolment.result
+    if patient.sources.result is None:
+        return
+    try:
+        patient.sources.result.read()
+    except DeviceAgentError as error:
+        mend = "attest to the verifier that judges, or empty enrolment.result to send evidence"
+        yield failure(name, error, mend)
+        return
+    reason = f"the newest in {place} is shown at enrolment in place of evidence"
+    yield Check(name=name, grade=Grade.OK, reason=reason)
 
 
 def _broker(mqtt: MqttSettings) -> Check:

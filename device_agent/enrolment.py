@@ -1,7 +1,9 @@
 """Builds an enrolment request: whose TPM this is, which key is new, and in what state the host is.
 
 Everything answers the same nonce: the quote through its qualifying data, and both certifications
-through theirs, so that no part can be taken from another enrolment.
+through theirs, so that no part can be taken from another enrolment. A result that is shown in place
+of evidence was made for another nonce: what ties it to this enrolment is the attestation key, which
+it names and which certifies the new key.
 """
 
 from __future__ import annotations
@@ -106,9 +108,10 @@ def build_enrolment(
     Raises:
         TpmKeyMissing: If IDevID or IAK, or a certificate of theirs, is wanted and not in the TPM.
         TpmError: If the TPM fails.
-        SourceUnreadable: If the firmware log cannot be read.
+        SourceUnreadable: If the firmware log, or the result to be shown, cannot be read.
     """
     tpm = sources.tpm
+    result = sources.result.read() if sources.result is not None else ""
     idevid_chain: tuple[bytes, ...] = ()
     iak_chain: tuple[bytes, ...] = ()
     if shown.idevid:
@@ -131,16 +134,17 @@ def build_enrolment(
                 slot, certify_qualifying_data(challenge.nonce, KeyRole.LDEVID.value)
             ),
             csr=tpm.csr(slot, CSR_COMMON_NAME, ()),
-            evidence=collect(
-                sources,
-                nonce=challenge.nonce,
-                selections=challenge.selections,
-                whole_log=True,
-            ),
+            evidence=b"" if result else _evidence(sources, challenge),
+            nonce=challenge.nonce if result else b"",
+            result=result,
             ek=shown.ek,
             cloud=shown.cloud,
         )
     )
+
+
+def _evidence(sources: Sources, challenge: ChallengeReply) -> bytes:
+    return collect(sources, nonce=challenge.nonce, selections=challenge.selections, whole_log=True)
 
 
 def require_certificate(tpm: Tpm, role: KeyRole) -> bytes:

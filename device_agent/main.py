@@ -31,6 +31,7 @@ from device_agent.measure.register import UNWATCHED, Watch
 from device_agent.notify import SystemdNotifier, watchdog_interval_s
 from device_agent.pacing import Pacing, Renewal
 from device_agent.ports import AgentKeys, KeyRole, Publisher, Tpm
+from device_agent.result_kept import KeptResult
 from device_agent.settings import Settings, require_verifier
 from device_agent.sources.cloud import CloudFiles
 from device_agent.sources.firmware_log import FirmwareLogFile
@@ -236,6 +237,7 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
     intermediates = read_chain(settings.tpm.chain_file)
     identities = TlsIdentities(tpm, intermediates, use_tpm_key)
     evidence, trust = settings.evidence, initial_trust(settings)
+    passport = _path(settings.enrolment.result)
     host = HostFacts(agent_version=VERSION)
     return Parts(
         settings=settings,
@@ -246,6 +248,7 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
             ima_list=ImaListFile(_path(evidence.ima_list)),
             agent_log=measured_agent(settings, tpm, host.boot_id, wall_clock, watch),
             trust=trust,
+            result=KeptResult(passport) if passport is not None else None,
         ),
         host=host,
         verifier=HttpsVerifier(

@@ -91,6 +91,7 @@ class EnrolmentSettings:
     initial_trust: str = _key("idevid", "idevid, tpm-ek or both", of=("idevid", "tpm-ek", "both"))
     aws_document: str = _key("", "file with AWS's signed instance identity document, if any")
     azure_token: str = _key("", "file with Azure's managed identity token, if any")
+    result: str = _key("", "shown in place of evidence: file with a result, or state directory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

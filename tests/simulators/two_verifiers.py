@@ -78,6 +78,7 @@ class TwoVerifiers:
 
     folder: Path
     maker: SoftManufacturer = field(default_factory=SoftManufacturer)
+    rules: str = POLICY
 
     def __post_init__(self) -> None:
         self.judge = VerifierSite(self.folder / "judge", self.maker)
@@ -85,7 +86,7 @@ class TwoVerifiers:
         self.judge.start()
         self.keys.write_bytes(self.judge.client().get("/.well-known/jwks.json").body)
         policy = self.folder / "enrolment.toml"
-        policy.write_text(POLICY)
+        policy.write_text(self.rules)
         limits = "\n[limits]\nrequests_per_s = 1000.0\nburst = 100000\n"
         self.issuer = VerifierSite(
             self.folder / "issuer",
