@@ -84,8 +84,12 @@ class DeviceCache:
             version=judgement.based_on + 1,
         )
         kept = self._by_fingerprint.get(record.certificate_sha256)
-        if kept is None or kept.version < newer.version:
+        if kept is None or kept.version >= newer.version:
+            return
+        if kept.version == record.version:
             self._by_fingerprint[record.certificate_sha256] = newer
+        else:  # Something happened in between: what stands behind it is the store's to say.
+            del self._by_fingerprint[record.certificate_sha256]
 
     def _load(self, fingerprint: bytes, at: datetime, *, attesting: bool) -> DeviceRecord:
         """Ask the store; only what stands behind a device's newest certificate is kept."""

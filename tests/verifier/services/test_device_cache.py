@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulators.stored import AT, a_device, a_judgement, a_progress, put_enrolment
+from tests.simulators.stored import (
+    AT,
+    a_certificate,
+    a_device,
+    a_judgement,
+    a_progress,
+    put_enrolment,
+)
 from verifier.errors import NotAuthenticated, NotAuthorised
 from verifier.issuance.reasons import Reason
 from verifier.services.devices import DeviceCache
@@ -144,3 +151,27 @@ def test_device_that_just_fell_is_looked_up_again(store: SqlStore) -> None:
     cache.judged(cache.by_certificate(DER, AT), replace(a_judgement(), consequence=fallen))
 
     assert not cache.in_memory(DER)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_judgement_over_an_older_certificate_brings_no_revoked_one_into_memory(
+    store: SqlStore, *, in_memory: bool
+) -> None:
+    newer = replace(RECORD, certificate_sha256=hashlib.sha256(b"newer").digest(), version=1)
+    with store.work() as work:  # with an overlap: the older certificate is still good
+        work.enrol(newer)
+        work.issue(a_certificate(newer), {}, AT)
+    cache = DeviceCache(store)
+    if in_memory:
+        cache.by_certificate(b"newer", AT)
+    with store.work() as work:
+        work.revoke_certificate(newer.certificate_sha256, Reason.KEY_COMPROMISE, "test", AT)
+
+    record = cache.by_certificate(DER, AT)
+    judgement = a_judgement(based_on=record.version)
+    assert store.record([judgement]) == [True]
+    cache.judged(record, judgement)
+
+    with pytest.raises(NotAuthorised) as caught:
+        cache.by_certificate(b"newer", AT)
+    assert caught.value.code == "certificate-revoked"
