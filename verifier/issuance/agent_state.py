@@ -24,6 +24,7 @@ from verifier.appraisal.freshness import Challenge, ForSubject
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.endorsement.trust_anchors import TrustAnchors
+from verifier.issuance.contraindicated import evidence_refused
 from verifier.issuance.enrolment_policy import ProofKind
 from verifier.reference_values.aibom import AiBom, load_aibom, pack_aibom
 from verifier.reference_values.model import ReferenceLibrary
@@ -85,6 +86,7 @@ def judge_state(
         The result of the evidence; None if the standing result was enough.
 
     Raises:
+        Contraindicated: ``evidence-not-acceptable`` whose quote is authentic and fresh.
         VerificationError: ``result-not-acceptable``, ``evidence-not-acceptable``,
             ``nonce-forged`` if the evidence answers another challenge, or what an AIBOM's
             endorsement lacks.
@@ -108,9 +110,10 @@ def judge_state(
     reference = terms.reference
     if brought is not None:
         reference = replace(reference, aiboms={**reference.aiboms, brought.sha256: brought})
+    for_us = ForSubject(challenge=challenge, subject=subject)
     result = appraise(
         evidence,
-        challenge=ForSubject(challenge=challenge, subject=subject),
+        challenge=for_us,
         enrolment=device,
         anchors=terms.anchors,
         reference=reference,
@@ -119,10 +122,7 @@ def judge_state(
         replays=replays,
     )
     if result.clock is None or result.status > terms.accept:
-        raise _not_acceptable(
-            f"the evidence is {result.status.label}; at worst {terms.accept.label} is let in. "
-            + "; ".join(dict.fromkeys(result.reasons))
-        )
+        raise evidence_refused(result, terms.accept, evidence, for_us)
     if named or not _OF_FILES.isdisjoint(wanted):
         _require_files(request, evidence, result, reference, wanted, terms.policy, at)
     return result

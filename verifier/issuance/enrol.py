@@ -25,6 +25,7 @@ from datetime import datetime
 from typing import Final
 
 from attestation.errors import MalformedInput, VerificationError
+from attestation.evidence import Evidence
 from attestation.refusals import RefusalCode
 from attestation.result import AttestationResult
 from attestation.wire.enrolment_codec import EnrolmentRequest
@@ -35,6 +36,7 @@ from verifier.appraisal.freshness import Challenge, ForSubject, mark_seen
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.issuance.agent_state import require_endorsed
 from verifier.issuance.certification import require_certified
+from verifier.issuance.contraindicated import evidence_refused
 from verifier.issuance.csr import require_csr_by
 from verifier.issuance.enrolment_case import Case, open_case, prove_trust
 from verifier.issuance.enrolment_identity import (
@@ -95,6 +97,7 @@ def judge_enrolment(
         The accepted enrolment. Whether its device id is free: :func:`require_id_free`.
 
     Raises:
+        Contraindicated: ``evidence-not-acceptable`` whose quote is authentic and fresh.
         VerificationError: Of the first proof that does not hold, or ``evidence-not-acceptable``.
         InputError: If something in the request is malformed.
     """
@@ -182,7 +185,7 @@ def _appraised(
         at=case.at,
         replays=replays,
     )
-    return _require_acceptable(case, result, enrolment), result
+    return _require_acceptable(case, result, enrolment, case.evidence, for_us), result
 
 
 def _judged(case: Case) -> frozenset[ProofKind]:
@@ -190,16 +193,17 @@ def _judged(case: Case) -> frozenset[ProofKind]:
     return case.shown - (_OF_FILES - case.chosen.proofs)
 
 
-def _require_acceptable(case: Case, result: AttestationResult, enrolment: Enrolment) -> Enrolment:
+def _require_acceptable(
+    case: Case,
+    result: AttestationResult,
+    enrolment: Enrolment,
+    evidence: Evidence,
+    for_us: ForSubject,
+) -> Enrolment:
     """Refuse evidence that failed a proof, or is worse than the owner lets in."""
     chosen = case.chosen
     if result.clock is None or result.status > chosen.accept:
-        raise VerificationError(
-            RefusalCode.EVIDENCE_NOT_ACCEPTABLE,
-            f"the evidence is {result.status.label}; at worst {chosen.accept.label} may enrol. "
-            + "; ".join(dict.fromkeys(result.reasons)),
-            structure="evidence",
-        )
+        raise evidence_refused(result, chosen.accept, evidence, for_us)
     if _OF_FILES & chosen.proofs and all(one.code != AGENT_MATCHED for one in result.findings):
         raise VerificationError(
             RefusalCode.EVIDENCE_NOT_ACCEPTABLE,

@@ -27,6 +27,7 @@ from verifier.issuance.agents import (
     judge_agent,
     owner_subject,
 )
+from verifier.issuance.contraindicated import Contraindicated
 from verifier.issuance.enrolment_terms import EnrolmentTerms
 from verifier.issuance.owners import Owner, load_owner
 from verifier.ports import DeviceRecord, DocumentKind, Store, StoredResult
@@ -42,6 +43,7 @@ from verifier.services.agent_issue import (
 )
 from verifier.services.attest import Attest
 from verifier.services.challenge import Challenges, Nonces
+from verifier.services.contraindication import Contraindications
 from verifier.services.enrol import SOMEBODY_ELSES
 
 
@@ -83,6 +85,7 @@ class Agents:
         self._replays = replays
         self._issuing = issuing
         self._issue = AgentIssue(store, attest, issuing)
+        self._contraindications = Contraindications(store, attest)
 
     def challenge(self, device: DeviceRecord, name: str, at: datetime) -> dict[str, object]:
         """Return a challenge for one agent of a device, and what its class wants.
@@ -124,14 +127,18 @@ class Agents:
             self._attest.with_log(decode_evidence(request.evidence)) if request.evidence else None
         )
         newest = self._store.newest_result(device.device)
-        accepted = judge_agent(
-            request,
-            evidence,
-            challenge=self._nonces.current(),
-            terms=self._agent_terms(standing, request, terms, newest),
-            at=at,
-            replays=self._replays,
-        )
+        try:
+            accepted = judge_agent(
+                request,
+                evidence,
+                challenge=self._nonces.current(),
+                terms=self._agent_terms(standing, request, terms, newest),
+                at=at,
+                replays=self._replays,
+            )
+        except Contraindicated as error:
+            self._contraindications.record(error.against, request.evidence, at)
+            raise
         _require_newer(accepted, standing.agent)
         case = AgentCase(standing=standing, request=request, accepted=accepted, newest=newest)
         try:

@@ -22,7 +22,7 @@ from attestation.result import AttestationResult, StepVerdict, TrustTier
 from attestation.wire.ear import VerifierIdentity, encode_ear
 from attestation.wire.evidence_codec import decode_evidence
 from verifier.appraisal.appraise import appraise
-from verifier.appraisal.freshness import issued_at, mark_seen
+from verifier.appraisal.freshness import Challenge, issued_at, mark_seen
 from verifier.appraisal.measured_state import attach_log
 from verifier.appraisal.policy import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
@@ -160,9 +160,21 @@ class Attest:
             LogNotInMemory: If ``from_memory``, and the log's replay is not.
         """
         evidence = self.with_log(decode_evidence(message), from_memory=from_memory)
+        return self.draft(record, evidence, message, at, challenge=self._nonces.current())
+
+    def draft(
+        self,
+        record: DeviceRecord,
+        evidence: Evidence,
+        message: bytes,
+        at: datetime,
+        *,
+        challenge: Challenge,
+    ) -> Draft:
+        """Appraise evidence that answers a given challenge; else as :meth:`judge`."""
         result = appraise(
             evidence,
-            challenge=self._nonces.current(),
+            challenge=challenge,
             enrolment=record.enrolment,
             anchors=self._anchors,
             reference=self._shelf.current(at),

@@ -12,15 +12,15 @@ from typing import Final, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from attestation.errors import AttestationError, NotFresh
+from attestation.errors import AttestationError
 from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from attestation.result import TrustTier
 from attestation.wire.enrolment_codec import EnrolmentRequest, decode_enrolment
-from verifier.appraisal.freshness import issued_at
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.errors import Conflict, NotAuthorised, ServiceError
 from verifier.issuance.certificate_profile import DEFAULT_PROFILES, Profiles
+from verifier.issuance.contraindicated import Contraindicated
 from verifier.issuance.enrol import (
     AcceptedEnrolment,
     EnrolmentTerms,
@@ -46,11 +46,10 @@ from verifier.ports.credentials import (
 )
 from verifier.services.attest import Attest, next_entry
 from verifier.services.challenge import Nonces
+from verifier.services.contraindication import Contraindications
+from verifier.services.enrolment_record import enrolled_record, require_newer
 from verifier.services.issue import issued_entry, record_of
 from verifier.services.workload_tokens import WorkloadTokens
-
-NEW: Final = 0
-"""Row version of a device that is not there yet."""
 
 SOMEBODY_ELSES: Final = frozenset(
     {
@@ -143,6 +142,7 @@ class Enrol:
         self._tokens = tokens
         self._profiles = profiles
         self._activations = activations
+        self._contraindications = Contraindications(store, attest)
 
     def enrol(self, message: bytes, presented: bytes | None, at: datetime) -> dict[str, object]:
         """Take an enrolment request as a device sends it, and answer it.
@@ -190,22 +190,26 @@ class Enrol:
             Conflict: If the device's row changed meanwhile, or another device is this one already.
             NotAuthorised: If the client certificate is one of ours and was revoked.
         """
-        accepted = judge_enrolment(
-            request,
-            presented=presented,
-            challenge=self._nonces.current(),
-            terms=replace(self._terms(at), label=label),
-            at=at,
-            replays=self._replays,
-            known=self.known(presented, at) if _may_be_ours(request, presented) else None,
-            activations=self._activations,
-        )
+        try:
+            accepted = judge_enrolment(
+                request,
+                presented=presented,
+                challenge=self._nonces.current(),
+                terms=replace(self._terms(at), label=label),
+                at=at,
+                replays=self._replays,
+                known=self.known(presented, at) if _may_be_ours(request, presented) else None,
+                activations=self._activations,
+            )
+        except Contraindicated as error:
+            self._contraindications.record(error.against, request.evidence, at)
+            raise
         existing = self._store.device(accepted.device)
         if _may_be_ours(request, presented):
             self.known(presented, at)  # again: what is revoked from here on moves the row on
         try:
             require_id_free(accepted, existing.enrolment if existing else None)
-            _require_newer(accepted, existing)
+            require_newer(accepted, existing)
             self._hold_shown(accepted, existing)
             enrolled = self._issue(accepted, existing, request, at)
         except (AttestationError, ServiceError) as error:
@@ -298,7 +302,7 @@ class Enrol:
             profile=chosen.profile,
             issuer=issuer.certificate,
         )
-        record = _record(accepted, existing, issued, at)
+        record = enrolled_record(accepted, existing, issued, at)
         judgement = self._judgement(accepted, record, request.evidence, at)
         ear = judgement.result.ear if judgement else request.result
         number = self._write(accepted, record, issued, judgement, request, at)
@@ -357,44 +361,3 @@ class Enrol:
 def _may_be_ours(request: EnrolmentRequest, presented: bytes | None) -> bool:
     """Whether the client certificate is another than the manufacturer's in the request."""
     return presented is not None and (presented,) != request.idevid_chain[:1]
-
-
-def _record(
-    accepted: AcceptedEnrolment,
-    existing: DeviceRecord | None,
-    issued: IssuedCertificate,
-    at: datetime,
-) -> DeviceRecord:
-    """Return the device's row; without new evidence its clock and list stay as they were."""
-    enrolment = accepted.enrolment
-    if accepted.result is None and existing is not None:
-        before = existing.enrolment
-        enrolment = replace(enrolment, last_seen=before.last_seen, progress=before.progress)
-    return DeviceRecord(
-        enrolment=enrolment,
-        hardware_serial=accepted.hardware_serial,
-        idevid_sha256=accepted.idevid_sha256,
-        certificate_sha256=issued.sha256,
-        certificate_not_after=issued.not_after,
-        enrolled_at=at,
-        seq=existing.seq if existing else 0,
-        version=existing.version if existing else NEW,
-    )
-
-
-def _require_newer(accepted: AcceptedEnrolment, existing: DeviceRecord | None) -> None:
-    """Refuse an enrolment request that was answered before (its nonce is stateless).
-
-    Raises:
-        NotFresh: ``nonce-reused``.
-    """
-    before = existing.enrolment.last_seen if existing else None
-    if before is None:
-        return
-    if round(issued_at(accepted.nonce).timestamp() * 1_000_000) <= before.issued_us:
-        raise NotFresh(
-            RefusalCode.NONCE_REUSED,
-            f"device {accepted.device} has answered this or a newer challenge before; "
-            "ask for a new challenge",
-            structure="nonce",
-        )

@@ -1,7 +1,7 @@
 """Cases of kind ``http``: N13 to N15 and N39, against a running verifier.
 
 A step is a request with somebody's credentials, or an act of a device (``enrol``, ``attest``,
-``attest-tampered``, ``reboot``), in order.
+``enrol-tampered``, ``attest-tampered``, ``reboot``), in order.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def sequence(
 
 def cases() -> list[Json]:
     """Every case of this file."""
-    return [*_doors(), *_est(), *_readers(), *_identities(), *_failures(), *_relays(), *_ids()]
+    return [
+        *(*_doors(), *_est(), *_readers(), *_identities()),
+        *(*_failures(), *_failures_at_enrolment(), *_relays(), *_ids()),
+    ]
 
 
 def _doors() -> list[Json]:
@@ -275,6 +278,46 @@ def _failures() -> list[Json]:
             step("device", "reboot"),
             step("device", "attest", status=200, allow=True),
             step("reader", _DECISION, status=200, allow=True),
+        ),
+    ]
+
+
+def _failures_at_enrolment() -> list[Json]:
+    why = (
+        "A device shows its state also when it asks for a certificate. What is only refused there "
+        "leaves the certificates it has in force, and it need never attest again."
+    )
+    unwell = "evidence-not-acceptable"
+    tampered = step("device", "enrol-tampered", "refused", unwell, status=403)
+    return [
+        sequence(
+            "failure-at-the-enrolment-door",
+            "N14",
+            "Certificates fall with contraindicated evidence that was sent to enrol again",
+            why,
+            ENROL,
+            tampered,
+            step("device", _RESULT, "refused", "certificate-revoked", status=403),
+        ),
+        sequence(
+            "failure-at-the-enrolment-door-ends",
+            "N14",
+            "A device that fell when it enrolled enrols once it is well",
+            "The neighbour: a device that was mended comes back by itself.",
+            ENROL,
+            tampered,
+            step("device", "reboot"),
+            step("device", "enrol", status=201),
+            step("device", "attest", status=200, allow=True),
+        ),
+        sequence(
+            "failure-of-an-impostor",
+            "N13 N14",
+            "Contraindicated evidence of another TPM with the same serial number fells nobody",
+            "Whoever can make a known device fall by evidence of his own can shut a fleet down.",
+            ENROL,
+            step("impostor", "enrol-tampered", "refused", unwell, status=403),
+            step("device", _RESULT, status=200),
         ),
     ]
 

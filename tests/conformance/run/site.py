@@ -30,6 +30,7 @@ _STATUS_WORDS: Final = {
     "contraindicated": "refused",
     "none": "warning",
 }
+_ACTS: Final = {"enrol", "enrol-tampered", "attest", "attest-tampered", "reboot"}
 _REFUSING: Final = {401, 403, 404, 409, 410, 429, 501}
 
 
@@ -73,7 +74,7 @@ class _Play:
     def perform(self, step: Mapping[str, Any]) -> Outcome:
         """Do one step and say what the verifier said."""
         who, what = step["as"], step["do"]
-        if what in ("enrol", "attest", "attest-tampered", "reboot"):
+        if what in _ACTS:
             return self._act(self._device(who), what)
         method, path = what.split(" ")
         path = path.replace("{self}", self.device.device_id or "nobody")
@@ -92,15 +93,15 @@ class _Play:
         return said(answer)
 
     def _act(self, device: SiteDevice, what: str) -> Outcome:
-        if what == "enrol":
+        if what.endswith("-tampered"):
+            device.tamper()
+        if what.startswith("enrol"):
             return said(device.enrol())
         if what == "reboot":
             device.tpm.reboot()
             assert device.log is not None
             device.boot(device.log)
             return Outcome(verdict="accepted")
-        if what == "attest-tampered":
-            device.tamper()
         return said(device.attest())
 
     def _device(self, who: str) -> SiteDevice:

@@ -1,4 +1,4 @@
-"""Renewals that a revocation gets in between of: what fell meanwhile gets nothing any more."""
+"""What gets in between while a request is judged, and requests that come too late."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attestation.errors import AttestationError
+from attestation.identity import DeviceId
+from attestation.result import TrustTier
 from attestation.wire.enrolment_codec import encode_enrolment
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.trust_yard import without_idevid
@@ -51,13 +54,30 @@ class Interrupted:
         return self.store.device(name)
 
 
+@dataclass
+class Overtaken(Interrupted):
+    """The same, but it happens right after a device was read for the second time."""
+
+    def device(self, name: Any) -> Any:
+        found = self.store.device(name)
+        self.asked += 1
+        if self.asked == 2:
+            self.happens()
+        return found
+
+
 @pytest.fixture
 def site(tmp_path: Any) -> Iterator[VerifierSite]:
     with VerifierSite(tmp_path / "site", SoftManufacturer()) as made:
         yield made
 
 
-def enrol_of(site: VerifierSite, judging: Happens = nothing, issuing: Happens = nothing) -> Enrol:
+def enrol_of(
+    site: VerifierSite,
+    judging: Happens = nothing,
+    issuing: Happens = nothing,
+    store: type[Interrupted] = Interrupted,
+) -> Enrol:
     """The use case over a running verifier's parts: something happens while it judges or issues."""
     running = site.running
 
@@ -74,7 +94,7 @@ def enrol_of(site: VerifierSite, judging: Happens = nothing, issuing: Happens = 
         return running.authority.issuer()
 
     return Enrol(
-        store=Interrupted(running.store, judging),  # type: ignore[arg-type]
+        store=store(running.store, judging),  # type: ignore[arg-type]
         writer=running.issuing,
         attest=running.services.attest,
         nonces=Nonces(lambda: running.ring.nonce_keys, timedelta(minutes=2)),
@@ -147,3 +167,79 @@ def test_older_certificate_that_is_revoked_while_its_renewal_is_issued_gets_noth
 
     with pytest.raises(Conflict):
         enrol_of(site, issuing=lambda: revoke(site, older)).enrol(message, older, datetime.now(UTC))
+
+
+# --- contraindicated evidence -------------------------------------------------------------------
+def results(device: SiteDevice) -> list[tuple[int, bool]]:
+    """Of each result of a device, oldest first: its number and whether it is contraindicated."""
+    found = device.site.running.store.history(DeviceId(device.device_id))
+    return [(one.seq, one.status == TrustTier.CONTRAINDICATED) for one in reversed(found)]
+
+
+def refused(enrol: Enrol, message: bytes, shown: bytes, at: datetime) -> str:
+    with pytest.raises(AttestationError) as caught:
+        enrol.enrol(message, shown, at)
+    return caught.value.code
+
+
+def test_contraindicated_evidence_is_recorded_though_the_row_moved_on_meanwhile(
+    site: VerifierSite,
+) -> None:
+    device = site.device()
+    assert device.enrol().status == 201
+    device.tamper()
+    shown, message = der_of(device), renewal(device)
+    enrol = enrol_of(site, judging=lambda: revoke(site, shown), store=Overtaken)
+
+    assert refused(enrol, message, shown, datetime.now(UTC)) == "evidence-not-acceptable"
+
+    assert results(device) == [(1, False), (2, True)]
+
+
+def test_contraindicated_evidence_that_is_older_than_what_was_judged_meanwhile_is_not_recorded(
+    site: VerifierSite,
+) -> None:
+    device = site.device()
+    assert device.enrol().status == 201
+    device.tamper()
+    shown, message = der_of(device), renewal(device)
+
+    def recovers() -> None:
+        device.tpm.reboot()
+        assert device.log is not None
+        device.boot(device.log)
+        assert device.attest().status == 200
+
+    enrol = enrol_of(site, judging=recovers, store=Overtaken)
+
+    assert refused(enrol, message, shown, datetime.now(UTC)) == "evidence-not-acceptable"
+
+    assert results(device) == [(1, False), (2, False)]
+
+
+def test_contraindicated_evidence_of_an_old_challenge_is_not_recorded(site: VerifierSite) -> None:
+    device = site.device()
+    assert device.enrol().status == 201
+    device.tamper()
+    late = datetime.now(UTC) + timedelta(minutes=3)
+
+    assert refused(enrol_of(site), renewal(device), der_of(device), late) == "nonce-expired"
+
+    assert results(device) == [(1, False)]
+
+
+def test_policy_that_says_nothing_follows_still_has_the_result_recorded(tmp_path: Any) -> None:
+    policy = tmp_path / "calm.toml"
+    policy.write_text('id = "calm"\n[events.contraindicated]\naction = "nothing"\n')
+    extra = f'revocation = "{policy}"'
+    with VerifierSite(tmp_path / "site", SoftManufacturer(), extra=extra) as site:
+        device = site.device()
+        assert device.enrol().status == 201
+        device.tamper()
+
+        answer = device.enrol()
+
+        assert (answer.status, answer.json["code"]) == (403, "evidence-not-acceptable")
+        assert results(device) == [(1, False), (2, True)]
+        (one,) = site.running.store.certificates(device=DeviceId(device.device_id))
+        assert one.revoked_at is None
