@@ -1,9 +1,14 @@
-"""Decisions by the embedded Rego engine with the packaged policy, on one thread."""
+"""Decisions by the embedded Rego engine with the packaged policy, on one thread.
+
+Of questions that the policy was never asked, each at another second; and of one device after
+another with the same status in the same second, whose answer is remembered.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 from attestation.wire.evidence_codec import decode_evidence
 from bench.inputs import ROOT, largest_firmware_log, machine
@@ -39,13 +44,22 @@ def decisions() -> Iterator[Line]:
     rego = (ROOT / "verifier" / "policies" / "device_decision.rego").read_text(encoding="utf-8")
     engine = RegoEngine(rego)
 
-    def one() -> bool:
-        document = pdp_document(facts, result, at, expires_at=at + timedelta(minutes=5), seq=1)
+    numbers = count(1)
+
+    def one(moment: datetime) -> bool:
+        until = moment + timedelta(minutes=5)
+        document = pdp_document(facts, result, at, expires_at=until, seq=next(numbers))
         return decide(engine, document, at).allow
 
-    if not one():
+    def new() -> bool:
+        return one(at + timedelta(seconds=next(numbers)))
+
+    if not new():
         raise RuntimeError("the packaged policy denies an affirming device")
-    yield held_to("decisions_per_s", 1 / seconds_per_call(one), "1/s", BUDGET_PER_S, "≥")
+    yield held_to("decisions_per_s", 1 / seconds_per_call(new), "1/s", BUDGET_PER_S, "≥")
+    yield Line(
+        name="decisions_per_s_alike", value=1 / seconds_per_call(lambda: one(at)), unit="1/s"
+    )
 
 
-BENCHES = (Bench(names=("decisions_per_s",), run=decisions),)
+BENCHES = (Bench(names=("decisions_per_s", "decisions_per_s_alike"), run=decisions),)

@@ -16,16 +16,15 @@ accepted contains "warning" if data.config.allow_warning == true
 
 deny contains "device-revoked: the device was revoked" if input.revoked != false
 
-deny contains "result-absent: no attestation result for this device" if not input.posture
+deny contains "result-absent: no attestation result for this device" if not input.posture.status
 
 deny contains reason if {
-	input.posture
 	not accepted[input.posture.status]
 	reason := concat("", ["posture-", input.posture.status, ": the last result is ", input.posture.status])
 }
 
 deny contains "result-expired: the last attestation result is too old" if {
-	input.posture
+	input.posture.status
 	not fresh
 }
 

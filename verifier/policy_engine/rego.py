@@ -6,6 +6,10 @@ rule that uses it is lost; an error then comes as the *value* ``"<error>"``, not
 one interpreter for each thread. Whatever is not exactly ``{"allow": bool, "reasons": [text]}`` is
 an :class:`EngineFault`, and whoever asks denies. The input goes in as a JSON term: the ``Input``
 objects of regopy 1.5 are twice as fast, but leave quotes in strings unescaped.
+
+Only what the policy can read of a document is put before it, and if nothing in the policy depends
+on clock, chance or network, its answer to that is remembered: in one second, many devices with the
+same status have the same question (:mod:`verifier.policy_engine.input_reads`).
 """
 
 from __future__ import annotations
@@ -14,14 +18,19 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from regopy import Interpreter, LogLevel, RegoError
 
 from verifier.decision.engine import EngineAnswer, EngineFault, JsonValue, PolicyRejected
+from verifier.policy_engine.input_reads import InputReads
 
 DEFAULT_QUERY: Final = "data.device_attestation.decision.decision"
 """The rule that is asked."""
+
+ANSWERS_KEPT: Final = 1024
+"""Answers remembered."""
 
 
 @dataclass(slots=True)
@@ -58,6 +67,10 @@ class RegoEngine:
         self._config = json.dumps({"config": dict(config or {})})
         self._query = query
         self._local = threading.local()
+        self._reads = InputReads(policy)
+        self._ask = self._evaluate
+        if self._reads.repeatable:
+            self._ask = lru_cache(maxsize=ANSWERS_KEPT)(self._evaluate)
         try:
             refusal = self.answer({})
         except EngineFault as error:
@@ -72,11 +85,18 @@ class RegoEngine:
             EngineFault: If the answer is undefined, an error or of another shape.
             PolicyRejected: If this thread's interpreter cannot be made.
         """
+        try:
+            term = json.dumps(self._reads.of(document))
+        except (ValueError, TypeError) as error:
+            raise EngineFault("the document is not JSON") from error
+        return self._ask(term)
+
+    def _evaluate(self, term: str) -> EngineAnswer:
         loaded: _Loaded | None = getattr(self._local, "loaded", None)
         if loaded is None:
             loaded = self._local.loaded = self._load()
         try:
-            loaded.interpreter.set_input_term(json.dumps(document))
+            loaded.interpreter.set_input_term(term)
             text = str(loaded.interpreter.query_bundle(loaded.bundle))
         except (RegoError, ValueError, TypeError) as error:
             raise EngineFault("the engine failed") from error
