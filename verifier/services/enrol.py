@@ -47,7 +47,7 @@ from verifier.ports.credentials import (
 from verifier.services.attest import Attest, next_entry
 from verifier.services.challenge import Nonces
 from verifier.services.contraindication import Contraindications
-from verifier.services.enrolment_record import enrolled_record, require_newer
+from verifier.services.enrolment_record import enrolled_record, require_newer, spend_challenge
 from verifier.services.issue import issued_entry, record_of
 from verifier.services.workload_tokens import WorkloadTokens
 
@@ -190,6 +190,8 @@ class Enrol:
             Conflict: If the device's row changed meanwhile, or another device is this one already.
             NotAuthorised: If the client certificate is one of ours and was revoked.
         """
+        # Asked whatever the request says: one root may be the maker's and ours.
+        known = self.known(presented, at) if presented is not None else None
         try:
             accepted = judge_enrolment(
                 request,
@@ -198,19 +200,21 @@ class Enrol:
                 terms=replace(self._terms(at), label=label),
                 at=at,
                 replays=self._replays,
-                known=self.known(presented, at) if _may_be_ours(request, presented) else None,
+                known=known,
                 activations=self._activations,
             )
         except Contraindicated as error:
             self._contraindications.record(error.against, request.evidence, at)
             raise
         existing = self._store.device(accepted.device)
-        if _may_be_ours(request, presented):
+        if known is not None:
             self.known(presented, at)  # again: what is revoked from here on moves the row on
         try:
             require_id_free(accepted, existing.enrolment if existing else None)
             require_newer(accepted, existing)
             self._hold_shown(accepted, existing)
+            if accepted.result is None:
+                spend_challenge(self._store, accepted.nonce, self._nonces.current().ttl, at)
             enrolled = self._issue(accepted, existing, request, at)
         except (AttestationError, ServiceError) as error:
             if error.code in SOMEBODY_ELSES:
@@ -356,8 +360,3 @@ class Enrol:
         if isinstance(outcome, Conflict):
             raise outcome
         return outcome
-
-
-def _may_be_ours(request: EnrolmentRequest, presented: bytes | None) -> bool:
-    """Whether the client certificate is another than the manufacturer's in the request."""
-    return presented is not None and (presented,) != request.idevid_chain[:1]

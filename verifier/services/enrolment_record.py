@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from attestation.errors import NotFresh
 from attestation.refusals import RefusalCode
-from verifier.appraisal.freshness import issued_at
+from verifier.appraisal.freshness import REPLICA_SKEW, issued_at
 from verifier.issuance.enrolment_terms import AcceptedEnrolment
-from verifier.ports import DeviceRecord
+from verifier.ports import DeviceRecord, Store
 from verifier.ports.credentials import IssuedCertificate
 
 NEW: Final = 0
 """Row version of a device that is not there yet."""
+
+_SPENT_DOMAIN: Final = b"device-attestation/enrolment/v1\x00"
 
 
 def enrolled_record(
@@ -43,6 +46,9 @@ def enrolled_record(
 def require_newer(accepted: AcceptedEnrolment, existing: DeviceRecord | None) -> None:
     """Refuse an enrolment request that was answered before (its nonce is stateless).
 
+    What is known of a device's nonces is known of its evidence; :func:`spend_challenge` is for
+    requests without.
+
     Raises:
         NotFresh: ``nonce-reused``.
     """
@@ -54,5 +60,31 @@ def require_newer(accepted: AcceptedEnrolment, existing: DeviceRecord | None) ->
             RefusalCode.NONCE_REUSED,
             f"device {accepted.device} has answered this or a newer challenge before; "
             "ask for a new challenge",
+            structure="nonce",
+        )
+
+
+def spend_challenge(store: Store, nonce: bytes, ttl: timedelta, at: datetime) -> None:
+    """Note that a request without evidence has answered a challenge; it has one answer.
+
+    It is written before anything is issued: whoever is not answered asks for a new challenge.
+
+    Args:
+        store: Remembers it until the nonce would be refused for its age.
+        nonce: The challenge, proven to be ours.
+        ttl: How long it may be answered.
+        at: Now (aware).
+
+    Raises:
+        NotFresh: ``nonce-reused``.
+        Unavailable: If the store cannot.
+    """
+    spent = hashlib.sha256(_SPENT_DOMAIN + nonce).digest()
+    with store.work() as work:
+        is_first = work.spend_activation(spent, at + ttl + 2 * REPLICA_SKEW)
+    if not is_first:
+        raise NotFresh(
+            RefusalCode.NONCE_REUSED,
+            "this challenge was answered by an enrolment before; ask for a new challenge",
             structure="nonce",
         )

@@ -83,6 +83,20 @@ def test_affirming_result_of_ours_does_in_place_of_evidence(known: Known) -> Non
     assert issued[-1]["ear"] == hashlib.sha256(result.encode()).hexdigest()
 
 
+def test_request_that_is_sent_twice_gets_one_certificate(known: Known) -> None:
+    """There is no evidence whose clock would tell: the challenge has one answer."""
+    result, client = known.fresh(known.device), known.device.idevid_client()
+    challenge = client.post("/enrol/v1/challenges").json
+    request = known.device.enrolment_request(challenge)
+    shown = replace(request, evidence=b"", nonce=decode_nonce(challenge), result=result)
+
+    assert known.yard.send(client, known.device, shown).status == 201
+    before = len(known.yard.site.running.store.log_entries())
+    refused(known.yard.send(client, known.device, shown), "nonce-reused")
+
+    assert len(known.yard.site.running.store.log_entries()) == before
+
+
 def test_nothing_shown_is_told_as_missing(known: Known) -> None:
     answer = refused(show(known, known.device, ""), "proofs-missing")
 
