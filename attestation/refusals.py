@@ -145,6 +145,7 @@ class RefusalCode(StrEnum):
     CA_KEY_UNENCRYPTED = "ca-key-unencrypted"
     CA_PASSPHRASE_BESIDE_KEY = "ca-passphrase-beside-key"  # noqa: S105
     CA_EXPIRES_SOON = "ca-expires-soon"
+    CA_ENDS_TOO_SOON = "ca-ends-too-soon"
     CA_BACKUP_UNREADABLE = "ca-backup-unreadable"
 
     # --- results and decisions -------------------------------------------------------------

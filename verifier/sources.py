@@ -265,8 +265,10 @@ def packaged_enrolment_policies() -> tuple[str, ...]:
     )
 
 
-def load_certificate_profiles(settings: Settings, rules: EnrolmentRules) -> Profiles:
+def load_certificate_profiles(settings: Settings, rules: EnrolmentRules | None = None) -> Profiles:
     """Load the certificate profiles that the settings name; every class must have its own.
+
+    Without ``rules`` no class is looked at.
 
     Raises:
         SettingsInvalid: If they are neither packaged nor a readable, correct file, or a class of
@@ -279,8 +281,9 @@ def load_certificate_profiles(settings: Settings, rules: EnrolmentRules) -> Prof
         else:
             text = Path(named).read_text(encoding="utf-8")
         profiles = load_profiles(text, named)
-        usual = timedelta(days=settings.trust.certificate_days)
-        require_profiles(rules.policy, profiles, usual)
+        if rules is not None:
+            usual = timedelta(days=settings.trust.certificate_days)
+            require_profiles(rules.policy, profiles, usual)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsInvalid(
             f"policy.profiles {named!r} is neither packaged ({_PROFILES}default) nor a readable "

@@ -29,7 +29,7 @@ from verifier.keys.register import RegisterEntry, certified_key_id, load_registe
 from verifier.keys.secret_source import passphrase_file
 from verifier.keys.setup import AuthorityPlan, found_authority
 from verifier.settings import Settings
-from verifier.sources import SystemClock, SystemEntropy
+from verifier.sources import SystemClock, SystemEntropy, load_certificate_profiles
 
 MAX_CERTIFICATE_BYTES: Final = 16_384
 MAX_LIST_BYTES: Final = 1024 * 1024
@@ -56,7 +56,9 @@ CertificateFile = Annotated[Path, typer.Argument(readable=False, help="A certifi
 @ca.command("status")
 def status(*, as_json: Json = False) -> None:
     """Show every CA, until when it lasts, and what to do. Exit code 1 if none can issue."""
-    found = authority_status(context.settings(), os.environ, SystemClock().now())
+    settings = context.settings()
+    profiles = load_certificate_profiles(settings)
+    found = authority_status(settings, os.environ, SystemClock().now(), profiles)
     if as_json:
         output.say_json(
             {

@@ -25,6 +25,7 @@ from verifier.sources import (
     SystemClock,
     load_anchors,
     load_appraisal_policy,
+    load_certificate_profiles,
     load_enrolment_rules,
     load_result_keys,
 )
@@ -100,7 +101,8 @@ def _keys(settings: Settings) -> Verdict:
 def _authority(settings: Settings) -> Verdict:
     from verifier.keys.authority_status import authority_status
 
-    found = authority_status(settings, os.environ, SystemClock().now())
+    profiles = load_certificate_profiles(settings)
+    found = authority_status(settings, os.environ, SystemClock().now(), profiles)
     if found.findings:
         return Verdict(
             name="authority",

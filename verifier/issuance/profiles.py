@@ -18,6 +18,8 @@ from attestation.certificates import (
     hardware_module_name,
 )
 from attestation.identity import DeviceId
+from attestation.refusals import RefusalCode
+from verifier.errors import Unavailable
 from verifier.issuance.certificate_profile import LDEVID, CertificateProfile, HolderForm
 from verifier.issuance.publication import Publication
 
@@ -130,6 +132,7 @@ def ldevid_certificate(
         profile: What it may be used for; of devices.
 
     Raises:
+        Unavailable: ``ca-ends-too-soon``, or if the CA's key cannot be used.
         ValueError: If the profile is of agents, or the certificate would last too short or long.
     """
     require_holder(profile, HolderForm.DEVICE)
@@ -164,9 +167,17 @@ def start_held(
     """Start a certificate of the owner's, with a workload identity and a profile's usages.
 
     Raises:
+        Unavailable: ``ca-ends-too-soon`` if the issuer's own end cuts it below the profile's bound.
         ValueError: If the issuer's certificate has ended, or it would last too short or long.
     """
-    end = min(at + lifetime, issuer.certificate.not_valid_after_utc)
+    last = issuer.certificate.not_valid_after_utc
+    if last - at < profile.shortest <= lifetime:
+        raise Unavailable(
+            RefusalCode.CA_ENDS_TOO_SOON,
+            f"the issuing CA ends at {last}, and certificates of profile {profile.name} last "
+            f"{profile.shortest} at least; run: verifier ca rotate",
+        )
+    end = min(at + lifetime, last)
     builder = _builder(subject, key, issuer, serial, at, end, profile)
     if not profile.shortest <= end - at <= profile.longest:
         raise ValueError(f"the certificate would last {end - at}, which {profile.name} forbids")

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.refusals import RefusalCode
 from verifier.errors import ServiceError
+from verifier.issuance.certificate_profile import Profiles
 from verifier.issuance.hierarchy import require_ca
 from verifier.keys.ca_keys import PASSPHRASE_FILE, CaKeys
 from verifier.keys.register import (
@@ -97,9 +98,15 @@ class AuthorityStatus:
 
 
 def authority_status(
-    settings: Settings, environment: Mapping[str, str], at: datetime
+    settings: Settings, environment: Mapping[str, str], at: datetime, profiles: Profiles
 ) -> AuthorityStatus:
     """Look at every CA, its certificate and whether its key can be used.
+
+    Args:
+        settings: The configuration.
+        environment: Where systemd says that credentials are.
+        at: Now (aware).
+        profiles: What certificates last at least.
 
     Raises:
         SettingsInvalid: If the register or a certificate is damaged.
@@ -114,7 +121,8 @@ def authority_status(
     finally:
         keys.close()
     findings += _troubles(rows)
-    findings += _endings(rows, timedelta(days=settings.trust.certificate_days), at)
+    usual = timedelta(days=settings.trust.certificate_days)
+    findings += _endings(rows, usual, max(one.shortest for one in profiles.values()), at)
     findings += _exposures(directory, register, settings)
     return AuthorityStatus(
         authorities=tuple(rows),
@@ -190,7 +198,9 @@ def _troubles(rows: Sequence[CaStatus]) -> list[Finding]:
     return found
 
 
-def _endings(rows: Sequence[CaStatus], lifetime: timedelta, at: datetime) -> list[Finding]:
+def _endings(
+    rows: Sequence[CaStatus], lifetime: timedelta, shortest: timedelta, at: datetime
+) -> list[Finding]:
     found = []
     for row in rows:
         if row.not_after is None or row.state not in {_ROOT, CaState.CURRENT}:
@@ -205,6 +215,16 @@ def _endings(rows: Sequence[CaStatus], lifetime: timedelta, at: datetime) -> lis
                     reason=f"{row.subject} ended at {row.not_after}",
                     mend=mend,
                     failed=not root,
+                )
+            )
+        elif not root and row.not_after < at + shortest:
+            found.append(
+                Finding(
+                    code=RefusalCode.CA_ENDS_TOO_SOON,
+                    reason=f"{row.subject} ends at {row.not_after}, before a certificate may that "
+                    f"lasts {shortest} at least; what needs one is not issued",
+                    mend=mend,
+                    failed=True,
                 )
             )
         elif row.not_after < at + before:

@@ -209,6 +209,30 @@ def test_status_says_that_an_expired_ca_cannot_issue(host: Host, tmp_path: Path)
     assert (code, "warning: ca-expires-soon" in errors) == (0, True)
 
 
+def test_status_fails_once_no_certificate_can_be_issued_before_the_ca_ends(
+    host: Host, tmp_path: Path
+) -> None:
+    profiles = tmp_path / "profiles.toml"
+    profiles.write_text(
+        '[profile.ldevid]\nholder = "device"\nlifetime_hours_min = 48\n'
+        '[profile.agent]\nholder = "agent"\n'
+    )
+    host.configure(f'[policy]\nprofiles = "{profiles}"\n')
+    csr, certificate = tmp_path / "ca.csr", tmp_path / "ca.pem"
+    host.ca("request", csr)
+    host.ca("sign", csr, "--root", host.root, "--out", certificate, "--days", "1")
+    host.ca("import", certificate)
+
+    code, said, _ = host.run("ca", "status", "--json")
+    found = json.loads(said)["findings"][0]
+
+    assert (code, found["code"], found["failed"]) == (1, "ca-ends-too-soon", True)
+    assert "ca rotate" in found["mend"]
+    code, said, _ = host.run("check", "--json")
+    assert code != 0
+    assert "ca-ends-too-soon" in said
+
+
 def test_status_tells_a_key_that_cannot_be_used_and_fails(host: Host) -> None:
     (host.keys / "authority.passphrase").write_text("not the right passphrase")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,21 +13,36 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.errors import AttestationError
+from attestation.evidence import certify_qualifying_data
 from attestation.identity import DeviceId
 from attestation.result import TrustTier
+from attestation.tpm.public import parse_public
 from attestation.wire.enrolment_codec import encode_enrolment
+from attestation.wire.media_types import ENROLMENT
+from device_agent.ports import KeyRole
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.trust_yard import without_idevid
-from tests.simulators.verifier_site import SiteDevice, VerifierSite
+from tests.simulators.verifier_site import SiteDevice, VerifierSite, decode_nonce
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.errors import Conflict, NotAuthorised
 from verifier.issuance.enrolment_terms import EnrolmentTerms
-from verifier.issuance.profiles import Issuer
+from verifier.issuance.hierarchy import issuing_certificate
+from verifier.issuance.profiles import (
+    SERIAL_ENTROPY_BYTES,
+    Issuer,
+    certificate_serial,
+    iak_certificate,
+)
 from verifier.issuance.reasons import Reason
+from verifier.keys.ca_keys import CaKeys
+from verifier.keys.ceremony import Ceremony
+from verifier.keys.offline_root import OFFLINE_ROOT, open_root
+from verifier.keys.register import load_register
 from verifier.reference_values.model import ReferenceLibrary
 from verifier.services.challenge import Nonces
 from verifier.services.enrol import Enrol
 from verifier.services.workload_tokens import WorkloadTokens
+from verifier.sources import SystemEntropy
 
 Happens = Callable[[], None]
 
@@ -167,6 +182,80 @@ def test_older_certificate_that_is_revoked_while_its_renewal_is_issued_gets_noth
 
     with pytest.raises(Conflict):
         enrol_of(site, issuing=lambda: revoke(site, older)).enrol(message, older, datetime.now(UTC))
+
+
+# --- a CA that ends -----------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("minutes", "wanted"), [(30, (503, "ca-ends-too-soon")), (90, (201, None))]
+)
+def test_nothing_is_issued_that_the_cas_own_end_would_cut_too_short(
+    tmp_path: Any, capfd: pytest.CaptureFixture[str], minutes: int, wanted: tuple[int, str | None]
+) -> None:
+    site = VerifierSite(tmp_path / "site", SoftManufacturer())
+    directory, at = site.folder / "keys", datetime.now(UTC)
+    own = CaKeys(directory, site.settings.authority, {})
+    ceremony = Ceremony(directory, site.settings.authority, own, SystemEntropy())
+    signed = issuing_certificate(
+        ceremony.request("fleet", at).request,
+        open_root(directory / OFFLINE_ROOT, None),
+        serial=certificate_serial(SystemEntropy().take(SERIAL_ENTROPY_BYTES)),
+        at=at,
+        lifetime=timedelta(minutes=minutes),
+    )
+    ceremony.accept(signed, at)
+    with site:
+        answer = site.device().enrol()
+
+    assert (answer.status, answer.json.get("code")) == wanted
+    told = "ca rotate" in "".join(capfd.readouterr())
+    assert told is (wanted[0] == 503)
+
+
+# --- one root that is the maker's and ours ------------------------------------------------------
+def as_idevid(device: SiteDevice) -> bytes:
+    """A request that calls the certificate of ours its maker's; the owner certified the IAK too."""
+    issuer = device.site.running.authority.issuer()
+    leaf = x509.load_pem_x509_certificates(device.chain_pem)[0].public_bytes(Encoding.DER)
+    above = issuer.certificate.public_bytes(Encoding.DER)
+    iak = iak_certificate(
+        device.tpm.serial,
+        parse_public(device.tpm.public_area(KeyRole.IAK)).key,
+        issuer,
+        serial=certificate_serial(device.site.running.entropy.take(SERIAL_ENTROPY_BYTES)),
+        at=datetime.now(UTC),
+    )
+    challenge = device.client.post("/enrol/v1/challenges").json
+    qualifying = certify_qualifying_data(decode_nonce(challenge), "idevid")
+    return encode_enrolment(
+        replace(
+            device.enrolment_request(challenge),
+            idevid_chain=(leaf, above),
+            iak_chain=(iak.public_bytes(Encoding.DER), above),
+            idevid_public=device.tpm.public_area(KeyRole.LDEVID),
+            idevid_certify=device.tpm.certify(KeyRole.LDEVID, qualifying),
+        )
+    )
+
+
+@pytest.mark.parametrize("is_revoked", [False, True])
+def test_certificate_of_ours_that_is_shown_as_the_makers_is_looked_up_all_the_same(
+    tmp_path: Any, *, is_revoked: bool
+) -> None:
+    site = VerifierSite(tmp_path / "site", SoftManufacturer())
+    (root,) = load_register(site.folder / "keys").roots
+    with (site.folder / "maker.pem").open("ab") as anchors:
+        anchors.write((site.folder / "keys" / root).read_bytes())
+    with site:
+        device = site.device()
+        assert device.enrol().status == 201
+        message = as_idevid(device)
+        if is_revoked:
+            revoke(site, der_of(device))
+
+        answer = device.client.post("/enrol/v1/requests", message, ENROLMENT)
+
+    wanted = (403, "certificate-revoked") if is_revoked else (201, None)
+    assert (answer.status, answer.json.get("code")) == wanted
 
 
 # --- contraindicated evidence -------------------------------------------------------------------
