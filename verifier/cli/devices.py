@@ -88,13 +88,18 @@ def revoke(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Revoke a device for good: its certificates and agents fall, and its evidence is refused."""
+    """Revoke a device for good: its certificates and agents fall, and its evidence is refused.
+
+    The revocation policy says with which reason and whether an alarm is raised; it can make no less
+    of it. For the certificates alone: verifier certificates revoke.
+    """
     settings = context.settings()
     policy = revocation_policy_named(settings.policy.revocation, "policy.revocation ")
     rule = policy.rules.get(Event.OPERATOR)
     chosen = parse_reason(code) if code else (rule.reason if rule else Reason.UNSPECIFIED)
     at = SystemClock().now()
-    found = Devices(context.store(settings)).revoke(device, reason, at, chosen)
+    alarm = rule is not None and rule.alarm
+    found = Devices(context.store(settings)).revoke(device, reason, at, chosen, alarm=alarm)
     output.tell(
         {"device_id": found, "revoked": True, "reason": reason, "code": chosen.word},
         f"device {found} is revoked: {reason}",

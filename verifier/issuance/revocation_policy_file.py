@@ -33,8 +33,10 @@ _MAX_HOURS: Final = 24 * 3660
 _ONLY: Final = {
     Event.KEY_ROTATION: Action.REVOKE_CERTIFICATES,
     Event.DECOMMISSION: Action.REVOKE_HOLDER,
+    Event.OPERATOR: Action.REVOKE_HOLDER,
 }
-"""A planned end is an end: how late it comes is the enrolment class's to say."""
+"""A planned end is an end: how late it comes is the enrolment class's to say. And whoever types
+``verifier revoke`` has decided: a file must not make less of it."""
 
 _REVOKING: Final = frozenset({Action.REVOKE_CERTIFICATES, Action.REVOKE_HOLDER})
 

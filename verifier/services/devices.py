@@ -14,6 +14,7 @@ from attestation.refusals import RefusalCode
 from attestation.result import TrustTier
 from verifier.errors import NotAuthenticated, NotAuthorised, NotFound
 from verifier.issuance.reasons import Reason
+from verifier.issuance.revocation_policy import Event
 from verifier.ports import DeviceRecord, Judgement, Store, StoredResult
 from verifier.ports.credentials import SUPERSEDED, CredentialKind, StoredCertificate
 
@@ -205,9 +206,22 @@ class Devices:
         return self._store.history(record.device, before=before, limit=limit)
 
     def revoke(
-        self, name: str, reason: str, at: datetime, code: Reason = Reason.UNSPECIFIED
+        self,
+        name: str,
+        reason: str,
+        at: datetime,
+        code: Reason = Reason.UNSPECIFIED,
+        *,
+        alarm: bool = False,
     ) -> DeviceId:
         """Revoke a device: its certificates end, and its evidence is refused from now on.
+
+        Args:
+            name: The device.
+            reason: Why, for people.
+            at: Now (aware).
+            code: Why, for revocation lists.
+            alarm: Whether other operators are told.
 
         Raises:
             NotFound: If there is no such device.
@@ -216,6 +230,8 @@ class Devices:
         with self._store.work() as work:
             if not work.revoke(device, reason, at, code.value):
                 raise unknown_device(name)
+            if alarm:
+                work.raise_alarm(Event.OPERATOR.value, device, reason, at)
         return device
 
 

@@ -69,6 +69,10 @@ MISTAKES = {
         HEAD + '[events.contraindcated]\naction = "alarm"\n',
         "line 2: events.contraindcated: no such event; did you mean contraindicated?",
     ),
+    "operator-made-less-of": (
+        HEAD + '[events.operator]\naction = "alarm"\n',
+        "line 3: events.operator.action: operator can only be revoke-holder",
+    ),
     "no-action": (HEAD + "[events.operator]\nalarm = true\n", "events.operator.action: wanted"),
     "unknown-action": (
         HEAD + '[events.operator]\naction = "revoke"\n',
@@ -83,8 +87,8 @@ MISTAKES = {
         "line 4",
     ),
     "reason-of-nothing": (
-        HEAD + '[events.operator]\naction = "alarm"\nreason = "superseded"\n',
-        "line 4: events.operator.reason: alarm revokes nothing",
+        HEAD + '[events.certificate]\naction = "alarm"\nreason = "superseded"\n',
+        "line 4: events.certificate.reason: alarm revokes nothing",
     ),
     "of-everything": (
         HEAD + '[events.operator]\naction = "revoke-holder"\nof = ["device"]\n',
@@ -99,8 +103,8 @@ MISTAKES = {
         "events.stale.after_hours: wanted the hours",
     ),
     "bound-elsewhere": (
-        HEAD + '[events.operator]\naction = "alarm"\nafter_hours = 3\n',
-        "line 4: events.operator.after_hours: only stale has a bound",
+        HEAD + '[events.certificate]\naction = "alarm"\nafter_hours = 3\n',
+        "line 4: events.certificate.after_hours: only stale has a bound",
     ),
     "endless-overlap": (
         HEAD + '[events.key-rotation]\naction = "nothing"\n',
