@@ -141,12 +141,11 @@ def _hold(
 
 def _hold_revocations(found: Audit, store: CredentialReader) -> None:
     """Every certificate that the store calls revoked must be so in the log, and the reverse."""
-    logged: set[str] = set()
+    logged: dict[str, int] = {}
     after = 0
     while entries := store.log_entries(after=after, limit=_PAGE):
-        logged.update(
-            json.loads(entry.entry)["certificate"] for entry in entries if entry.kind == REVOKED
-        )
+        told = (json.loads(entry.entry) for entry in entries if entry.kind == REVOKED)
+        logged.update((one["certificate"], one["code"]) for one in told)
         after = entries[-1].number
     for one in _certificates(store):
         name, revoked = one.certificate.sha256.hex(), one.revoked_at is not None
@@ -155,6 +154,10 @@ def _hold_revocations(found: Audit, store: CredentialReader) -> None:
         elif not revoked and name in logged:
             found.faults.append(
                 f"certificate {_name(one)}: an entry revokes it, the store does not"
+            )
+        elif revoked and logged[name] != one.revoked_code:
+            found.faults.append(
+                f"certificate {_name(one)}: the log tells another reason than the store"
             )
 
 

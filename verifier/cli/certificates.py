@@ -129,18 +129,22 @@ def revoke(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Revoke a certificate; its holder may enrol again. Exit code 1 if the policy only alarms."""
+    """Revoke a certificate; its holder may enrol again. Exit code 1 if the policy only alarms.
+
+    One that is revoked already can be revoked anew as keyCompromise, and for nothing less.
+    """
     chosen = parse_reason(reason) if reason else None
     at = SystemClock().now()
     revocation = _revocation()
-    in_force = [one for one in revocation.find(name) if one.revoked_at is None]
-    if len(in_force) > 1 and not every:
+    meant = revocation.revocable(event, revocation.find(name), chosen)
+    if len(meant) > 1 and not every:
+        in_force = "in force" if meant[0].revoked_at is None else "that were revoked for less"
         raise RequestRefused(
             RefusalCode.REQUEST_INVALID,
-            f"{name} holds {len(in_force)} certificates in force; name one by its serial number, "
+            f"{name} holds {len(meant)} certificates {in_force}; name one by its serial number, "
             "or add --all",
         )
-    outcomes = [revocation.certificate(event, one, at, why=why, reason=chosen) for one in in_force]
+    outcomes = [revocation.certificate(event, one, at, why=why, reason=chosen) for one in meant]
     raise typer.Exit(tell_outcome(name, outcomes, as_json=as_json))
 
 

@@ -29,6 +29,16 @@ class Reason(IntEnum):
         return first + "".join(part.capitalize() for part in rest)
 
 
+def may_take_the_place(code: int, of: int) -> bool:
+    """Say whether a certificate that was revoked for one reason may be said to be for another.
+
+    Only ``keyCompromise`` says more than that a certificate is over: what its key signed before is
+    in doubt too, the key is certified for nobody again, and its holder may not even attest with it
+    (ADR 0009). It takes the place of any other, and nothing takes its place.
+    """
+    return code == Reason.KEY_COMPROMISE != of
+
+
 WORDS: dict[str, Reason] = {one.word: one for one in Reason}
 """Every reason by its name."""
 

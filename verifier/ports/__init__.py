@@ -238,11 +238,13 @@ class DeviceReader(Protocol):
         """Return results newest first, from the first with a ``seq`` below ``before`` (0: all)."""
         ...
 
-    def stale_devices(self, ended_by: datetime, *, after: str, limit: int) -> Sequence[DeviceId]:
+    def stale_devices(
+        self, ended_by: datetime, *, after: str, limit: int, untold: str = ""
+    ) -> Sequence[DeviceId]:
         """Return devices with a certificate in force whose newest result ended by a moment.
 
         One without any result counts from its enrolment. In order of id, from the first after
-        ``after``.
+        ``after``; with ``untold`` without those of whom an alarm of that code was raised since.
         """
         ...
 

@@ -320,7 +320,11 @@ class CredentialWork(Protocol):
         ...
 
     def revoke_certificate(self, sha256: bytes, code: int, reason: str, at: datetime) -> bool:
-        """Revoke one certificate and log it; False if there is none or it was revoked before."""
+        """Revoke one certificate and log it; False if there is none or it was revoked before.
+
+        One that was revoked for less is then revoked as ``keyCompromise``, and never the other way
+        round (:func:`verifier.issuance.reasons.may_take_the_place`).
+        """
         ...
 
     def revoke_certificates(
@@ -335,7 +339,8 @@ class CredentialWork(Protocol):
     ) -> int:
         """Revoke what is in force of a device, or of one of its agents, and log it.
 
-        Their holders stay enrolled. Returns how many were revoked.
+        Their holders stay enrolled. As ``keyCompromise`` also what was revoked for less. Returns
+        how many were revoked.
         """
         ...
 

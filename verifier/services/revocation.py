@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -11,7 +12,7 @@ from attestation.errors import InputError
 from attestation.identity import DeviceId, device_id
 from attestation.refusals import RefusalCode
 from verifier.errors import NotFound
-from verifier.issuance.reasons import Reason
+from verifier.issuance.reasons import Reason, may_take_the_place
 from verifier.issuance.revocation_policy import (
     UNKNOWN_EVENT,
     Action,
@@ -125,6 +126,24 @@ class Revocation:
                 work.raise_alarm(found.event, subject, found.why, at)
         return Outcome(event=found.event, action=found.action, revoked=int(count))
 
+    def revocable(
+        self, event: str, found: Sequence[StoredCertificate], reason: Reason | None = None
+    ) -> list[StoredCertificate]:
+        """Return which of several certificates an event would revoke.
+
+        Args:
+            event: The event's name.
+            found: From :meth:`find`.
+            reason: In place of the policy's own.
+
+        Returns:
+            Those in force. If there are none, those that were revoked for less: a certificate is
+            revoked anew for a key that is in other hands.
+        """
+        in_force = [one for one in found if one.revoked_at is None]
+        code = _by(reason, self._policy.consequence(event, "")).reason
+        return in_force or [one for one in found if may_take_the_place(code, one.revoked_code)]
+
     def find(self, name: str) -> list[StoredCertificate]:
         """Return certificates by serial number, SHA-256, device, ``device/agent`` or SPIFFE id.
 
@@ -209,7 +228,11 @@ class Revocation:
         rule = self._policy.rules.get(Event.STALE)
         if rule is None or rule.after is None or rule.action is Action.NOTHING:
             return 0
-        stale = self._store.stale_devices(at - rule.after, after=self._swept, limit=self._page)
+        # Where an alarm is all that follows, the device stays stale: it is told once.
+        untold = Event.STALE.value if rule.action is Action.ALARM else ""
+        stale = self._store.stale_devices(
+            at - rule.after, after=self._swept, limit=self._page, untold=untold
+        )
         self._swept = stale[-1] if len(stale) == self._page else ""
         if not stale:
             return 0

@@ -126,24 +126,31 @@ class CredentialReading:
             return [rows.certificate_from(row) for row in found]
 
     def stale_devices(
-        self: _Opening, ended_by: datetime, *, after: str, limit: int
+        self: _Opening, ended_by: datetime, *, after: str, limit: int, untold: str = ""
     ) -> Sequence[DeviceId]:
-        """Return devices with a certificate in force whose newest result ended by a moment."""
+        """Return devices with a certificate in force whose newest result ended by a moment.
+
+        With ``untold`` without those of whom an alarm of that code was raised since it ended.
+        """
         newest = and_(results.c.device_id == devices.c.device_id, results.c.seq == devices.c.seq)
         in_force = exists().where(
             certificates.c.device_id == devices.c.device_id, certificates.c.revoked_us.is_(None)
         )
+        ended = func.coalesce(results.c.expires_us, devices.c.enrolled_us)
         query = (
             select(devices.c.device_id)
             .outerjoin(results, newest)
-            .where(
-                devices.c.device_id > after,
-                func.coalesce(results.c.expires_us, devices.c.enrolled_us) <= to_us(ended_by),
-                in_force,
-            )
+            .where(devices.c.device_id > after, ended <= to_us(ended_by), in_force)
             .order_by(devices.c.device_id)
             .limit(limit)
         )
+        if untold:
+            told = exists().where(
+                alarms.c.code == untold,
+                alarms.c.subject == devices.c.device_id,
+                alarms.c.at_us > ended,
+            )
+            query = query.where(~told)
         with self._open() as connection:
             return [DeviceId(name) for name in connection.execute(query).scalars()]
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -20,7 +20,7 @@ from attestation.refusals import RefusalCode
 from verifier.errors import Conflict
 from verifier.issuance.enrolment_identity import IDEVID_KEY
 from verifier.issuance.log import ISSUED, ORIGIN, REVOKED, canonical, entry_digest
-from verifier.issuance.reasons import Reason
+from verifier.issuance.reasons import Reason, may_take_the_place
 from verifier.ports.credentials import (
     SUPERSEDED,
     AgentRecord,
@@ -55,6 +55,7 @@ _BRIEF = (
     certificates.c.kind,
 )
 _Brief = Row[tuple[bytes, str, int | None, str, str]]
+_Query = Select[tuple[bytes, str, int | None, str, str]]
 
 
 class CredentialWriting:
@@ -151,8 +152,12 @@ class CredentialWriting:
                 raise taken_by(one, "another device") from error
 
     def revoke_certificate(self, sha256: bytes, code: int, reason: str, at: datetime) -> bool:
-        """Revoke one certificate and log it; False if there is none or it was revoked before."""
-        found = self._live(select(*_BRIEF).where(certificates.c.sha256 == sha256))
+        """Revoke one certificate and log it; False if there is none or it was revoked before.
+
+        One that was revoked for less is then revoked for a key that is in other hands, and never
+        the other way round; the moment of its revocation stays.
+        """
+        found = self._revocable(select(*_BRIEF).where(certificates.c.sha256 == sha256), code)
         for one in found:
             self._revoke(one, code, reason, at)
         return bool(found)
@@ -167,12 +172,16 @@ class CredentialWriting:
         *,
         agent: str = "",
     ) -> int:
-        """Revoke what is in force of a device, or of one of its agents, and log it."""
+        """Revoke what is in force of a device, or of one of its agents, and log it.
+
+        For a key that is in other hands also what was revoked for less.
+        """
         query = select(*_BRIEF).where(
             certificates.c.device_id == device,
             certificates.c.kind.in_([kind.value for kind in kinds]),
         )
-        found = self._live(query.where(certificates.c.agent == agent) if agent else query)
+        chosen = query.where(certificates.c.agent == agent) if agent else query
+        found = self._revocable(chosen, code)
         for one in found:
             self._revoke(one, code, reason, at)
         return len(found)
@@ -212,13 +221,12 @@ class CredentialWriting:
             .where(agents.c.device_id == device, agents.c.name == name)
             .values(revoked_us=to_us(at), revoked_reason=reason, version=agents.c.version + 1)
         )
-        found = self._live(
-            select(*_BRIEF).where(
-                certificates.c.device_id == device,
-                certificates.c.kind == CredentialKind.AGENT.value,
-                certificates.c.agent == name,
-            )
+        query = select(*_BRIEF).where(
+            certificates.c.device_id == device,
+            certificates.c.kind == CredentialKind.AGENT.value,
+            certificates.c.agent == name,
         )
+        found = self._revocable(query, code)
         for one in found:
             self._revoke(one, code, reason, at)
         return changed.rowcount == 1
@@ -290,7 +298,8 @@ class CredentialWriting:
 
     def _revoke_all(self, device: DeviceId, code: int, reason: str, at: datetime) -> None:
         """Revoke every certificate of a device and of its agents."""
-        found = self._live(select(*_BRIEF).where(certificates.c.device_id == device))
+        query = select(*_BRIEF).where(certificates.c.device_id == device)
+        found = self._revocable(query, code)
         for one in found:
             self._revoke(one, code, reason, at)
         self._connection.execute(
@@ -299,17 +308,29 @@ class CredentialWriting:
             .values(revoked_us=to_us(at), revoked_reason=reason, version=agents.c.version + 1)
         )
 
-    def _live(self, query: Select[tuple[bytes, str, int | None, str, str]]) -> Sequence[_Brief]:
+    def _live(self, query: _Query) -> Sequence[_Brief]:
         """Return those certificates that are not revoked; nobody else can revoke them meanwhile."""
+        return self._chosen(query.where(certificates.c.revoked_us.is_(None)))
+
+    def _revocable(self, query: _Query, code: int) -> Sequence[_Brief]:
+        """Return those that are not revoked, or were for less than ``code``."""
+        lesser = [one.value for one in Reason if may_take_the_place(code, one)]
+        for_less = certificates.c.revoked_code.in_(lesser)
+        return self._chosen(query.where(or_(certificates.c.revoked_us.is_(None), for_less)))
+
+    def _chosen(self, query: _Query) -> Sequence[_Brief]:
         self._take_log()
-        alive = query.where(certificates.c.revoked_us.is_(None)).order_by(certificates.c.number)
-        return self._connection.execute(alive).fetchall()
+        return self._connection.execute(query.order_by(certificates.c.number)).fetchall()
 
     def _revoke(self, one: _Brief, code: int, reason: str, at: datetime) -> None:
         self._connection.execute(
             update(certificates)
             .where(certificates.c.sha256 == one.sha256)
-            .values(revoked_us=to_us(at), revoked_code=code, revoked_reason=reason)
+            .values(
+                revoked_us=func.coalesce(certificates.c.revoked_us, to_us(at)),
+                revoked_code=code,
+                revoked_reason=reason,
+            )
         )
         # Whoever holds the device in memory, or issues to it, must look again before he writes.
         if one.kind == CredentialKind.DEVICE.value:

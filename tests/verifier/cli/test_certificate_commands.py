@@ -113,6 +113,65 @@ def test_certificate_is_revoked_by_name_and_reason(run: Run, store: SqlStore) ->
     assert (code, out) == (0, "sn-0001/planner: nothing was in force to be revoked\n")
 
 
+def test_revoked_certificate_is_revoked_anew_for_a_key_in_other_hands_only(
+    run: Run, store: SqlStore
+) -> None:
+    name = "sn-0001/planner"
+    run("certificates", "revoke", name, "--reason", "privilegeWithdrawn")
+    nothing = f"{name}: nothing was in force to be revoked\n"
+
+    assert run("certificates", "revoke", name, "--event", "cessation")[1] == nothing
+    code, out, _ = run("certificates", "revoke", name, "--event", "key-compromise")
+    assert (code, out) == (0, f"{name}: 1 certificate revoked\n")
+    for again in ("keyCompromise", "superseded"):
+        assert run("certificates", "revoke", name, "--reason", again)[1] == nothing
+
+    (told,) = json.loads(run("certificates", "show", name, "--json")[1])
+    assert told["reason"] == "keyCompromise"
+    assert run("certificates", "audit")[0] == 0
+
+
+def test_audit_tells_a_reason_that_was_lowered_in_the_store(run: Run, database: Path) -> None:
+    run("certificates", "revoke", "sn-0001/planner", "--reason", "keyCompromise")
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE certificates SET revoked_code = 9 WHERE revoked_code = 1")
+
+    code, out, _ = run("certificates", "audit")
+
+    assert code == 1
+    assert "the log tells another reason than the store" in out
+
+
+@pytest.mark.parametrize("alarm", ["true", "false"])
+def test_operators_word_is_the_devices_end_and_the_policy_says_with_which_reason(
+    run: Run, store: SqlStore, tmp_path: Path, alarm: str
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        'id = "mine"\n[events.operator]\naction = "revoke-holder"\n'
+        f'reason = "cessationOfOperation"\nalarm = {alarm}\n'
+    )
+    with (tmp_path / "verifier.toml").open("a") as config:
+        config.write(f'[policy]\nrevocation = "{policy}"\n')
+
+    assert run("revoke", "sn-0001", "--reason", "sold")[0] == 0
+
+    assert {one.revoked_code for one in store.certificates()} == {5}
+    told = [(one.code, one.subject) for one in store.alarms()]
+    assert told == ([("operator", "sn-0001")] if alarm == "true" else [])
+
+
+def test_operators_word_needs_no_rule(run: Run, store: SqlStore, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('id = "mine"\n[events.stale]\naction = "alarm"\nafter_hours = 1\n')
+    with (tmp_path / "verifier.toml").open("a") as config:
+        config.write(f'[policy]\nrevocation = "{policy}"\n')
+
+    assert run("revoke", "sn-0001")[0] == 0
+
+    assert all(one.revoked_at for one in store.certificates())
+
+
 def test_wrong_reason_and_event_are_refused_or_alarmed(run: Run, store: SqlStore) -> None:
     code, _, err = run("certificates", "revoke", "sn-0001", "--reason", "because")
     assert (code, "known are unspecified" in err) == (2, True)
@@ -183,7 +242,7 @@ def test_revocation_policy_is_shown_listed_and_checked(run: Run, tmp_path: Path)
     code, _, err = run("revocation-policy", "check", policy)
     assert code == 2
     assert f"{policy}, line 3: events.operator.action: wanted" in err
-    policy.write_text('id = "mine"\n[events.operator]\naction = "alarm"\n')
+    policy.write_text('id = "mine"\n[events.certificate]\naction = "alarm"\n')
     assert run("revocation-policy", "check", policy)[0] == 0
 
 

@@ -175,3 +175,17 @@ def test_judgement_over_an_older_certificate_brings_no_revoked_one_into_memory(
     with pytest.raises(NotAuthorised) as caught:
         cache.by_certificate(b"newer", AT)
     assert caught.value.code == "certificate-revoked"
+
+
+def test_certificate_that_fell_does_not_attest_once_its_key_is_known_to_be_elsewhere(
+    store: SqlStore,
+) -> None:
+    cache = revoked(store, Reason.PRIVILEGE_WITHDRAWN)
+    assert cache.by_certificate(DER, AT, attesting=True).withdrawn
+
+    with store.work() as work:
+        work.revoke_certificate(RECORD.certificate_sha256, Reason.KEY_COMPROMISE, "stolen", AT)
+
+    with pytest.raises(NotAuthorised) as caught:
+        cache.by_certificate(DER, AT, attesting=True)
+    assert caught.value.code == "certificate-revoked"

@@ -28,7 +28,13 @@ from verifier.issuance.ocsp_answer import OcspFailure, ocsp_failure
 from verifier.issuance.profiles import Issuer
 from verifier.issuance.publication import issuer_id
 from verifier.issuance.reasons import Reason
-from verifier.issuance.revocation_policy import UNKNOWN_EVENT, Action, Event, RevocationPolicy
+from verifier.issuance.revocation_policy import (
+    UNKNOWN_EVENT,
+    Action,
+    Event,
+    RevocationPolicy,
+    Rule,
+)
 from verifier.issuance.status_list import LIST_SIZE
 from verifier.ports.authority import CertificateAuthority
 from verifier.ports.credentials import CredentialKind, IssuedCertificate
@@ -300,6 +306,31 @@ def test_device_that_never_attested_counts_from_its_enrolment(store: SqlStore) -
     assert Revocation(store, DEFAULT).sweep(AT + DAY) == 2
 
 
+def test_stale_device_that_only_alarms_is_told_once_for_each_time_that_it_is_stale(
+    store: SqlStore,
+) -> None:
+    rule = Rule(action=Action.ALARM, after=DAY, alarm=True)
+    revocation = Revocation(store, RevocationPolicy(id="calm", rules={Event.STALE: rule}))
+
+    def told(at: datetime) -> int:
+        """Sweep for three minutes; the operator sees each alarm at once. Returns how many."""
+        seen = 0
+        for minute in range(3):
+            revocation.sweep(at + timedelta(minutes=minute))
+            with store.work() as work:
+                seen += sum(work.see_alarm(one.number, at) for one in store.alarms())
+        return seen
+
+    assert told(AT + DAY) == 1
+    assert told(AT + 2 * DAY) == 0
+    back = a_judgement()
+    result = replace(back.result, at=AT + 3 * DAY, expires_at=AT + 3 * DAY)
+    assert store.record([replace(back, result=result)]) == [True]
+    assert told(AT + 3.5 * DAY) == 0
+    assert told(AT + 4 * DAY) == 1
+    assert state(store) == {"device": None, "planner": None}
+
+
 def test_sweep_goes_through_all_devices_page_by_page(store: SqlStore) -> None:
     with store.work() as work:
         for name in ("sn-0002", "sn-0003", "sn-0004", "sn-0005"):
@@ -347,6 +378,24 @@ def test_next_list_has_what_was_revoked(store: SqlStore) -> None:
 
     assert (serials(before.der), serials(after.der)) == (set(), {device.serial})
     assert list_number(after.der) > list_number(before.der)
+
+
+def test_next_list_has_the_graver_reason_and_the_moment_of_before(store: SqlStore) -> None:
+    made, name = lists(store), issuer_id(CA.certificate)
+    device = store.certificates()[0].certificate
+    revoke_one(store, device)
+
+    def told() -> tuple[x509.ReasonFlags, datetime]:
+        (row,) = x509.load_der_x509_crl(made.current(name, AT + DAY / 3).der)
+        reason = row.extensions.get_extension_for_class(x509.CRLReason).value.reason
+        return reason, row.revocation_date_utc
+
+    before = told()
+    with store.work() as work:
+        assert work.revoke_certificate(device.sha256, 1, "found on a laptop", AT + DAY / 4)
+
+    assert before == (x509.ReasonFlags.privilege_withdrawn, AT.replace(microsecond=0))
+    assert told() == (x509.ReasonFlags.key_compromise, AT.replace(microsecond=0))
 
 
 def test_list_is_made_anew_before_it_ends(store: SqlStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -195,6 +196,49 @@ class CredentialCases:
             work.revoke_certificates(DeviceId("sn-0002"), [CredentialKind.DEVICE], 9, "old", AT)
         assert found(AT) == ["sn-0003"]
 
+        with store.work() as work:
+            work.raise_alarm("stale", "sn-0003", "a day", AT)
+        assert list(store.stale_devices(AT, after="", limit=9, untold="stale")) == ["sn-0003"]
+        with store.work() as work:
+            work.see_alarm(1, AT)
+            work.raise_alarm("stale", "sn-0003", "a day", LATER)
+        assert list(store.stale_devices(AT, after="", limit=9, untold="stale")) == []
+        assert list(store.stale_devices(AT, after="", limit=9, untold="other")) == ["sn-0003"]
+
+    @pytest.mark.parametrize("reason", [one for one in Reason if one != Reason.KEY_COMPROMISE])
+    def test_lesser_reason_gives_way_to_a_key_in_other_hands_and_never_back(
+        self, store: SqlStore, reason: Reason
+    ) -> None:
+        one = another(7)
+        issue(store, one)
+        compromise, seen = Reason.KEY_COMPROMISE, []
+        for code, at in ((reason, AT), (reason, LATER), (compromise, LATER), (reason, LATER)):
+            with store.work() as work:
+                seen.append(work.revoke_certificate(one.sha256, code, code.word, at))
+
+        assert seen == [True, False, True, False]
+        found = store.certificate(one.sha256)
+        assert found is not None
+        assert (found.revoked_code, found.revoked_at) == (compromise, AT)
+        assert found.revoked_reason == "keyCompromise"
+        told = [json.loads(entry.entry) for entry in store.log_entries() if entry.kind == "revoked"]
+        assert [entry["code"] for entry in told] == [reason, compromise]
+        with pytest.raises(Conflict) as refused:
+            issue(store, replace(another(8), spki_sha256=one.spki_sha256))
+        assert refused.value.code is RefusalCode.KEY_COMPROMISED
+
+    def test_compromise_of_a_device_reaches_what_was_revoked_for_less(
+        self, store: SqlStore
+    ) -> None:
+        one = another(7)
+        issue(store, one)
+        with store.work() as work:
+            work.revoke_certificate(one.sha256, Reason.SUPERSEDED, "old", AT)
+            assert work.revoke(NAME, "stolen", LATER, code=Reason.KEY_COMPROMISE)
+            assert not work.revoke_certificates(NAME, tuple(CredentialKind), 9, "late", LATER)
+
+        assert {found.revoked_code for found in store.certificates(device=NAME)} == {1}
+
     def test_no_serial_number_is_given_twice(self, store: SqlStore) -> None:
         issue(store, another(7))
 
@@ -248,7 +292,7 @@ class CredentialCases:
         before = store.revocation_revision()
         with store.work() as work:
             assert work.revoke_certificate(made.sha256, 9, "it lied", LATER)
-            assert not work.revoke_certificate(made.sha256, 1, "again", LATER)
+            assert not work.revoke_certificate(made.sha256, 4, "again", LATER)
             assert not work.revoke_certificate(bytes(32), 1, "who", LATER)
 
         found = store.certificate(made.sha256)
