@@ -13,7 +13,7 @@ from typing import Any, Final
 
 FOLDER: Final = Path(__file__).parent
 ROOT: Final = FOLDER.parents[1]
-CASES_FILE: Final = FOLDER / "cases.json"
+CASES_FILES: Final = (FOLDER / "cases.json", FOLDER / "cases-credentials.json")
 SCHEMA_FILE: Final = FOLDER / "schema.json"
 
 
@@ -33,13 +33,17 @@ class Case:
 
 @cache
 def load() -> Mapping[str, Case]:
-    """Return every case by id, in the order of the file.
+    """Return every case by id, in the order of the files.
 
     Raises:
         ValueError: If an id stands twice.
     """
-    document = json.loads(CASES_FILE.read_text(encoding="utf-8"))
-    cases = [Case(**{**one, "anchors": tuple(one["anchors"])}) for one in document["cases"]]
+    documents = (json.loads(path.read_text(encoding="utf-8")) for path in CASES_FILES)
+    cases = [
+        Case(**{**one, "anchors": tuple(one["anchors"])})
+        for document in documents
+        for one in document["cases"]
+    ]
     found = {one.id: one for one in cases}
     if len(found) != len(cases):
         raise ValueError("a case id stands twice")

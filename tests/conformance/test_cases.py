@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.conformance.cases import CASES_FILE, SCHEMA_FILE, Case, load, octets
+from tests.conformance.cases import CASES_FILES, SCHEMA_FILE, Case, load, octets
 from tests.conformance.generate.document import document
 from tests.conformance.run.kinds import faults, run_case
 
@@ -20,21 +21,27 @@ def test_case_is_judged_as_expected(case: Case) -> None:
     assert not faults(case, run_case(case))
 
 
-def test_file_is_what_the_generator_makes() -> None:
-    assert CASES_FILE.read_text(encoding="utf-8") == document()
+FILES = pytest.mark.parametrize("path", CASES_FILES, ids=lambda path: path.name)
 
 
-def test_file_fits_its_schema_and_a_reader() -> None:
+@FILES
+def test_file_is_what_the_generator_makes(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == document(path.name)
+
+
+@FILES
+def test_file_fits_its_schema_and_a_reader(path: Path) -> None:
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
-    faults = Draft202012Validator(schema).iter_errors(json.loads(CASES_FILE.read_text()))
+    faults = Draft202012Validator(schema).iter_errors(json.loads(path.read_text()))
 
     assert [f"{list(fault.absolute_path)}: {fault.message[:200]}" for fault in faults] == []
-    assert CASES_FILE.stat().st_size < MAX_FILE_BYTES
+    assert path.stat().st_size < MAX_FILE_BYTES
 
 
-def test_no_private_key_is_written() -> None:
-    text = CASES_FILE.read_text(encoding="utf-8")
+@FILES
+def test_no_private_key_is_written(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
 
     assert "PRIVATE" not in text
 

@@ -1,1 +1,1 @@
-"""Makes ``cases.json``: the same bytes every time, from fixed labels and fixed moments."""
+"""Makes the files of cases: the same bytes every time, from fixed labels and fixed moments."""

@@ -1,4 +1,4 @@
-"""All cases together, in the order of their files."""
+"""All cases together: which modules make which file, in order."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tests.conformance.generate import (
     agents,
     attested_csrs,
     boots,
+    clouds,
     endorsement_keys,
     enrolments,
     file_signatures,
@@ -18,13 +19,15 @@ from tests.conformance.generate import (
     logs,
     manufacture,
     other_pcrs,
+    passports,
     quotes,
+    revocations,
     runtime,
 )
 from tests.conformance.generate.model import Json
 
 VERSION: Final = 1
-_MODULES: Final = (
+_EVIDENCE: Final = (
     quotes,
     logs,
     log_forms,
@@ -40,14 +43,16 @@ _MODULES: Final = (
     agents,
     http,
 )
+_CREDENTIALS: Final = (clouds, passports, revocations)
+_FILES: Final = {"cases.json": _EVIDENCE, "cases-credentials.json": _CREDENTIALS}
 
 
-def cases() -> list[Json]:
-    """Make every case anew."""
-    return [one for module in _MODULES for one in module.cases()]
+def cases(name: str) -> list[Json]:
+    """Make every case of one file anew."""
+    return [one for module in _FILES[name] for one in module.cases()]
 
 
-def document() -> str:
-    """The text of ``cases.json``."""
-    whole = {"$schema": "schema.json", "version": VERSION, "cases": cases()}
+def document(name: str) -> str:
+    """The text of one file."""
+    whole = {"$schema": "schema.json", "version": VERSION, "cases": cases(name)}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"

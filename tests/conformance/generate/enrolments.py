@@ -10,6 +10,7 @@ from typing import Any, Final
 from cryptography import x509
 
 from attestation.evidence import Quote, certify_qualifying_data, qualifying_data
+from attestation.identity import Nonce
 from attestation.pcr import parse_selection
 from attestation.wire.enrolment_codec import EnrolmentRequest
 from attestation.wire.evidence_codec import encode_evidence, encode_parts
@@ -46,11 +47,16 @@ class Floor:
         self.tpm = device()
         certified(self.tpm, self.maker)
 
+    def nonce(self, presented: bytes = b"") -> Nonce:
+        """The nonce that was issued to a TLS client certificate; its own if none is given."""
+        shown = presented or self.tpm.certificates[KeyRole.IDEVID]
+        return authority().issue(enrolment_subject(shown), NOW, seed("enrolment", 16))
+
     def request(self, **parts: Any) -> Json:
         """The request and what a verifier knows; ``parts`` replace fields of the request."""
         tpm, witness = self.tpm, parts.pop("witness", self.tpm)
         presented = parts.pop("presented", tpm.certificates[KeyRole.IDEVID])
-        nonce = authority().issue(enrolment_subject(presented), NOW, seed("enrolment", 16))
+        nonce = self.nonce(presented)
         certify = parts.pop("nonce_certified", nonce)
         selections = parse_selection(SELECTION)
         values = tpm.read_pcrs(selections)
@@ -108,6 +114,7 @@ def _described(sent: EnrolmentRequest) -> Json:
         "ldevid_certify": quote(sent.ldevid_certify),
         "csr": blob(sent.csr),
         "evidence": blob(sent.evidence),
+        **({"nonce": sent.nonce.hex(), "result": sent.result} if sent.result else {}),
     }
 
 

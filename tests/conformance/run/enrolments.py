@@ -18,6 +18,7 @@ from tests.conformance.cases import octets
 from tests.conformance.generate.freshness import authority
 from tests.conformance.run.bench import anchors_of, moment, policy_of, reference_of
 from tests.conformance.run.outcome import Outcome
+from tests.conformance.run.passports import signers_of
 from verifier.issuance.enrol import EnrolmentTerms, judge_enrolment
 from verifier.issuance.enrolment_policy import DEFAULT_POLICY, EnrolmentPolicy, ProofKind
 from verifier.issuance.est import require_same_names, require_whole
@@ -52,6 +53,7 @@ def _judged(given: Mapping[str, Any], request: EnrolmentRequest) -> Outcome:
             reference=reference_of(given["policy"]),
             policy=policy_of(given["policy"]),
             enrolment=_enrolment_policy(given.get("class")),
+            result_signers=signers_of([], given.get("result_keys", [])),
         ),
         at=moment(given["at"]),
     )
@@ -82,6 +84,8 @@ def request_of(sent: Mapping[str, Any]) -> EnrolmentRequest:
         ldevid_certify=_quote(sent["ldevid_certify"]),
         csr=octets(sent["csr"]),
         evidence=octets(sent["evidence"]),
+        nonce=bytes.fromhex(sent.get("nonce", "")),
+        result=sent.get("result", ""),
     )
 
 

@@ -8,10 +8,12 @@ from typing import Any, Final
 from tests.conformance.cases import Case
 from tests.conformance.run import (
     agents,
+    clouds,
     endorsement_keys,
     enrolments,
     logs,
     manufacture,
+    passports,
     quotes,
     runtime,
     sequences,
@@ -30,6 +32,9 @@ RUNNERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Outcome]]] = {
     "ima-list": runtime.run,
     "tcg-csr": manufacture.run,
     "agent": agents.run,
+    "cloud-statement": clouds.run,
+    "initial-trust": clouds.run_expression,
+    "passport": passports.run,
     "http": site.run,
 }
 """Kind to runner."""

@@ -15,7 +15,9 @@ from typing import Any, Final
 from attestation.refusals import RefusalCode
 from attestation.wire.enrolment_codec import encode_enrolment
 from attestation.wire.media_types import ENROLMENT, EVIDENCE
+from device_agent.ports import KeyRole
 from tests.conformance.run.outcome import Outcome
+from tests.conformance.run.revoked import OPERATOR, RELYING_PARTY, Begun, check, operator
 from tests.conformance.run.sequences import WrongStep
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import Answer, Client, SiteDevice, VerifierSite
@@ -30,7 +32,7 @@ _STATUS_WORDS: Final = {
     "contraindicated": "refused",
     "none": "warning",
 }
-_ACTS: Final = {"enrol", "enrol-tampered", "attest", "attest-tampered", "reboot"}
+_ACTS: Final = {"enrol", "enrol-tampered", "attest", "attest-tampered", "reboot", "begin"}
 _REFUSING: Final = {401, 403, 404, 409, 410, 429, 501}
 
 
@@ -70,22 +72,28 @@ class _Play:
         self.device = self.site.device(f"CASE-{number:04}")
         self.other = self.site.device(f"OTHER-{number:04}")
         self.impostor = self.site.device(f"CASE-{number:04}")
+        self.before = b""
+        self.begun = Begun(bodies={})
 
     def perform(self, step: Mapping[str, Any]) -> Outcome:
         """Do one step and say what the verifier said."""
         who, what = step["as"], step["do"]
+        if who == OPERATOR:
+            return operator(self.site, self.device, what)
+        if who == RELYING_PARTY:
+            return check(self.site, self.device.chain_pem, what)
         if what in _ACTS:
             return self._act(self._device(who), what)
         method, path = what.split(" ")
         path = path.replace("{self}", self.device.device_id or "nobody")
         path = path.replace("{other}", self.other.device_id or "nobody")
-        body = self._body(step.get("body", ""))
+        body, media_type = self._body(step.get("body", ""), path)
         try:
             answer = self._client(who).request(
                 method,
                 path,
                 body=body,
-                content_type=(ENROLMENT if "enrol" in path else EVIDENCE) if body else "",
+                content_type=media_type,
                 headers={} if body else {"Content-Length": "0"},
             )
         except OSError as error:
@@ -96,7 +104,11 @@ class _Play:
         if what.endswith("-tampered"):
             device.tamper()
         if what.startswith("enrol"):
+            self.before = device.chain_pem
             return said(device.enrol())
+        if what == "begin":
+            self.begun = Begun.by(device)
+            return Outcome(verdict="accepted")
         if what == "reboot":
             device.tpm.reboot()
             assert device.log is not None
@@ -109,12 +121,10 @@ class _Play:
         return devices[who]
 
     def _client(self, who: str) -> Client:
-        if who == "stranger":
-            return self.site.client()
-        if who == "wrong-token":
-            return self.site.client(token="dav_guessed")  # noqa: S106 - a guess
-        if who == "reader":
-            return self.site.client(token=self.site.token(name=f"reader {next(_SERIALS)}"))
+        if who in ("stranger", "wrong-token", "reader"):
+            return self.site.client(token=self._token(who))
+        if who == "device-before":
+            return self.site.client(self.before, self.device.tpm.keys[KeyRole.LDEVID].private)
         if who == "device-idevid":
             return self.device.idevid_client()
         if who == "foreign-device":
@@ -124,9 +134,20 @@ class _Play:
             return foreign.idevid_client()
         return self._device(who).client
 
-    def _body(self, kind: str) -> bytes:
+    def _token(self, who: str) -> str:
+        if who == "reader":
+            return self.site.token(name=f"reader {next(_SERIALS)}")
+        return "dav_guessed" if who == "wrong-token" else ""
+
+    def _body(self, kind: str, path: str) -> tuple[bytes, str]:
+        """Return a body and its media type."""
         if not kind:
-            return b""
+            return b"", ""
+        if kind in self.begun.bodies:
+            return self.begun.bodies[kind]
+        return self._made(kind), ENROLMENT if "enrol" in path else EVIDENCE
+
+    def _made(self, kind: str) -> bytes:
         if kind == "garbage":
             return b"\xff" * 64
         if kind == "enrolment-of-other-device":
