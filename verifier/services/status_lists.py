@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,18 +56,32 @@ class StatusLists:
         self._url = url
         self._lifetime = lifetime
         self._kept: OrderedDict[int, StatusList] = OrderedDict()
+        self._making = threading.Lock()
 
     def current(self, number: int, at: datetime) -> StatusList:
         """Return a list as the store is now.
+
+        One thread makes a list that is not there; who asks meanwhile waits for it.
 
         Raises:
             NotFound: ``status-list-unknown`` if no certificate has a number in it yet.
             Unavailable: If the store cannot be asked.
         """
+        if (kept := self._good(number, at)[0]) is not None:
+            return kept
+        with self._making:
+            # The revision first: what is revoked after it makes the list only newer than it says.
+            kept, revision = self._good(number, at)
+            return kept or self._make(number, revision, at)
+
+    def _good(self, number: int, at: datetime) -> tuple[StatusList | None, int]:
+        """Return the list that is kept if it is as the store is now, and the store's revision."""
         revision = self._store.revocation_revision()
         kept = self._kept.get(number)
-        if kept is not None and kept.revision == revision and at < kept.at + self._lifetime / 2:
-            return kept
+        good = kept is not None and kept.revision == revision
+        return kept if good and kept and at < kept.at + self._lifetime / 2 else None, revision
+
+    def _make(self, number: int, revision: int, at: datetime) -> StatusList:
         first, last = bounds(number)
         head = self._store.log_head()
         if number < 0 or first > (head.number if head else 0):
