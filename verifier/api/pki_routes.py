@@ -19,7 +19,7 @@ from verifier.api.evidence import require_media_type
 from verifier.api.routing import PROBLEMS, GuardedRoute
 from verifier.issuance import ocsp_answer, status_list
 from verifier.issuance.publication import PREFIX
-from verifier.services.revocation_lists import find_issuer
+from verifier.services.revocation_lists import find_certificate
 from verifier.services.suite import Services
 
 CRL_TYPE: Final = "application/pkix-crl"
@@ -57,7 +57,7 @@ def _lists(router: APIRouter, services: Services) -> None:
     )
     def certificate(issuer: str, request: Request) -> Response:
         """Give the certificate of one issuing CA."""
-        found = find_issuer(services.published.authority, issuer).certificate
+        found = find_certificate(services.published.authority, issuer)
         der = found.public_bytes(Encoding.DER)
         return _kept(request, der, CERTIFICATE_TYPE, found.not_valid_before_utc)
 

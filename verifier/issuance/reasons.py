@@ -34,9 +34,10 @@ def may_take_the_place(code: int, of: int) -> bool:
 
     Only ``keyCompromise`` says more than that a certificate is over: what its key signed before is
     in doubt too, the key is certified for nobody again, and its holder may not even attest with it
-    (ADR 0009). It takes the place of any other, and nothing takes its place.
+    (ADR 0009). It takes the place of any other of ours, and nothing takes its place; that of a CA's
+    compromise stays too.
     """
-    return code == Reason.KEY_COMPROMISE != of
+    return code == Reason.KEY_COMPROMISE and of in set(Reason) - {Reason.KEY_COMPROMISE}
 
 
 WORDS: dict[str, Reason] = {one.word: one for one in Reason}

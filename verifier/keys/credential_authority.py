@@ -46,7 +46,7 @@ class _Loaded:
     distrusted: frozenset[str]
     roots: tuple[x509.Certificate, ...]
     subjects: frozenset[bytes]
-    unusable: tuple[tuple[str, ServiceError], ...]
+    unusable: tuple[tuple[x509.Certificate, ServiceError], ...]
 
 
 class CredentialAuthority:
@@ -96,12 +96,17 @@ class CredentialAuthority:
 
         Nothing that a CA issued outlives the CA's own certificate. A distrusted one is here
         too: its list says that everything is revoked. One whose key cannot be opened is left
-        out (:attr:`unusable` tells).
+        out (:meth:`keyless` has it).
         """
         now = self._clock.now()
         return tuple(
             one for one in self._fresh().issuers if now < one.certificate.not_valid_after_utc
         )
+
+    def keyless(self) -> Sequence[tuple[x509.Certificate, ServiceError]]:
+        """Return the CAs whose certificates may still run and whose keys cannot be opened."""
+        now = self._clock.now()
+        return [one for one in self._fresh().unusable if now < one[0].not_valid_after_utc]
 
     def roots(self) -> Sequence[x509.Certificate]:
         """Return the certificates that relying parties anchor their trust in, newest first."""
@@ -133,7 +138,7 @@ class CredentialAuthority:
     @property
     def unusable(self) -> Sequence[tuple[str, ServiceError]]:
         """The retired CAs whose keys cannot be opened: id and why."""
-        return self._fresh().unusable
+        return [(certified_key_id(one), why) for one, why in self._fresh().unusable]
 
     def close(self) -> None:
         """Log out of the token, if there is one."""
@@ -175,10 +180,11 @@ class CredentialAuthority:
             raise SettingsInvalid("two CAs of the register issue; restore it from a backup")
         issuers, unusable = list(current), []
         for entry in (*register.in_state(CaState.RETIRED), *register.in_state(CaState.DISTRUSTED)):
+            certificate = load_certificate(self._directory / entry.certificate)
             try:
                 issuers.append(self._open(entry))
             except ServiceError as error:
-                unusable.append((entry.id, error))
+                unusable.append((certificate, error))
         return _Loaded(
             stamp=stamp,
             current=current[0] if current else None,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from cryptography import x509
 
+from verifier.errors import ServiceError
 from verifier.issuance.profiles import Issuer
 
 
@@ -25,6 +26,13 @@ class CertificateAuthority(Protocol):
         """Return every CA of ours whose certificates may still run, newest first.
 
         Each signs its own revocation list and OCSP answers.
+        """
+        ...
+
+    def keyless(self) -> Sequence[tuple[x509.Certificate, ServiceError]]:
+        """Return the CAs whose certificates may still run and whose keys cannot be used, and why.
+
+        They sign nothing any more; what they signed last is in the store.
         """
         ...
 

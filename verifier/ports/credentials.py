@@ -211,6 +211,10 @@ class CredentialReader(Protocol):
         """Return one certificate by the SHA-256 of its DER."""
         ...
 
+    def certificates_by_serial(self, serials: Collection[int]) -> Mapping[int, StoredCertificate]:
+        """Return those of several serial numbers that are certificates, by one question."""
+        ...
+
     def certificate_by_serial(self, serial: int) -> StoredCertificate | None:
         """Return one certificate by its serial number."""
         ...

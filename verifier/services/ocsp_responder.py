@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.errors import InputError
 from verifier.errors import ServiceError
-from verifier.issuance.ocsp import CertId, OcspRequest, parse_ocsp_request
+from verifier.issuance.ocsp import OcspRequest, parse_ocsp_request
 from verifier.issuance.ocsp_answer import (
     RESPONDER_LIFETIME,
     Good,
@@ -27,6 +27,7 @@ from verifier.issuance.ocsp_answer import (
 from verifier.issuance.profiles import SERIAL_ENTROPY_BYTES, Issuer, certificate_serial
 from verifier.ports import Entropy, Store
 from verifier.ports.authority import CertificateAuthority
+from verifier.ports.credentials import StoredCertificate
 from verifier.services.revocation_lists import issuer_digest
 from verifier.telemetry import logger
 
@@ -73,7 +74,7 @@ class OcspResponder:
         try:
             issuer = self._issuer(request)
             if issuer is None:
-                return ocsp_failure(OcspFailure.UNAUTHORIZED)
+                return ocsp_failure(self._silence(request))
             return self._signed(issuer, request, at)
         except ServiceError as error:
             self._log.warning("ocsp_unanswered", code=error.code.value, reason=error.reason)
@@ -88,25 +89,23 @@ class OcspResponder:
                     return issuer
         return None
 
+    def _silence(self, request: OcspRequest) -> OcspFailure:
+        """Say why nobody answers: none of ours is asked about, or one whose key is out of reach."""
+        mute = [one for one, _ in self._authority.keyless()]
+        asked = any(names(one, cert_id) for one in mute for cert_id in request.certificates)
+        return OcspFailure.TRY_LATER if asked else OcspFailure.UNAUTHORIZED
+
     def _signed(self, issuer: Issuer, request: OcspRequest, at: datetime) -> bytes:
         digest = issuer_digest(issuer.certificate)
         responder = self._responder(issuer, digest, at)
-        statuses = {
-            number: self._status(issuer, digest, one)
+        ours = {
+            number: one
             for number, one in enumerate(request.certificates)
+            if names(issuer.certificate, one)
         }
+        stored = self._store.certificates_by_serial({one.serial for one in ours.values()})
+        statuses = {number: _status(stored.get(one.serial), digest) for number, one in ours.items()}
         return ocsp_answer(responder, request.certificates, statuses, nonce=request.nonce, at=at)
-
-    def _status(self, issuer: Issuer, digest: bytes, asked: CertId) -> Status:
-        """Return a certificate's status; None for one that this CA did not issue."""
-        if not names(issuer.certificate, asked):
-            return None
-        stored = self._store.certificate_by_serial(asked.serial)
-        if stored is None or stored.certificate.issuer_sha256 != digest:
-            return None
-        if stored.revoked_at is None:
-            return Good()
-        return Revoked(stored.revoked_at, stored.revoked_code)
 
     def _responder(self, issuer: Issuer, digest: bytes, at: datetime) -> Responder:
         """Return who signs for a CA; a new one when half of the last one's time is over.
@@ -133,3 +132,12 @@ class OcspResponder:
         with self._store.work() as work:
             work.append_log(RESPONDER, entry, at)
         return Responder(certificate=certificate, key=key)
+
+
+def _status(stored: StoredCertificate | None, issuer_sha256: bytes) -> Status:
+    """Return a certificate's status; None for one that this CA did not issue."""
+    if stored is None or stored.certificate.issuer_sha256 != issuer_sha256:
+        return None
+    if stored.revoked_at is None:
+        return Good()
+    return Revoked(stored.revoked_at, stored.revoked_code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Final, Protocol
@@ -56,6 +56,16 @@ class CredentialReading:
         with self._open() as connection:
             row = connection.execute(query).first()
         return rows.certificate_from(row) if row else None
+
+    def certificates_by_serial(
+        self: _Opening, serials: Collection[int]
+    ) -> Mapping[int, StoredCertificate]:
+        """Return those of several serial numbers that are certificates, by one question."""
+        texts = [rows.serial_text(one) for one in serials]
+        query = select(certificates).where(certificates.c.serial.in_(texts))
+        with self._open() as connection:
+            found = [rows.certificate_from(row) for row in connection.execute(query)]
+        return {one.certificate.serial: one for one in found}
 
     def certificates(
         self: _Opening, *, device: DeviceId | None = None, after: int = 0, limit: int = 100

@@ -12,11 +12,13 @@ from cryptography import x509
 from attestation.wire.est import PATH, decode_body, read_certs_only
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite
+from verifier.issuance.publication import issuer_id
 from verifier.keys.ca_keys import PASSPHRASE_FILE, CaKeys
 from verifier.keys.ceremony import Ceremony
 from verifier.keys.offline_root import OFFLINE_ROOT, make_root, open_root
-from verifier.keys.register import certified_key_id
+from verifier.keys.register import CaState, certified_key_id, load_register
 from verifier.main import AUTHORITY_S
+from verifier.services.devices import Devices
 from verifier.sources import SystemEntropy
 
 
@@ -122,3 +124,27 @@ def test_verifier_whose_key_cannot_be_used_any_more_says_so_and_goes_on_attestin
         assert (refused.status, refused.json["code"]) == (503, "ca-passphrase-wrong")
         assert "passphrase" not in refused.json["detail"]
         assert device.attest().status == 200
+
+
+def test_retired_ca_whose_key_is_lost_is_checked_by_its_last_list_while_that_tells_all(
+    site: VerifierSite,
+) -> None:
+    with site:
+        device, keys = site.device(), site.folder / "keys"
+        assert device.enrol().status == 201
+        retired, anybody = issuer_of(device), site.client()
+        name = issuer_id(retired)
+        before = anybody.get(f"/pki/v1/crl/{name}.crl")
+        (old,) = load_register(keys).in_state(CaState.CURRENT)
+        ceremony(site).rotate(open_root(keys / OFFLINE_ROOT, None), "fleet", datetime.now(UTC))
+        (keys / old.key.name).unlink()
+
+        last = anybody.get(f"/pki/v1/crl/{name}.crl")
+        assert (last.status, last.body) == (200, before.body)
+        certificate = anybody.get(f"/pki/v1/ca/{name}.cer")
+        assert x509.load_der_x509_certificate(certificate.body) == retired
+
+        Devices(site.running.store).revoke(device.device_id, "stolen", datetime.now(UTC))
+        lacking = anybody.get(f"/pki/v1/crl/{name}.crl")
+
+    assert (lacking.status, lacking.json["code"]) == (503, "keys-unusable")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.simulators.command_line import Run, runner
 from tests.simulators.stored import AT, a_certificate, a_device
-from tests.verifier.services.test_revocation import agents_certificate
+from tests.verifier.services.revocation_yard import agents_certificate
 from tests.verifier.store.credential_cases import an_agent
 from verifier.cli.certificates import state
 from verifier.issuance.log import canonical, entry_digest

@@ -227,6 +227,13 @@ class CredentialCases:
             issue(store, replace(another(8), spki_sha256=one.spki_sha256))
         assert refused.value.code is RefusalCode.KEY_COMPROMISED
 
+    def test_compromise_of_a_ca_stays_what_it_is(self, store: SqlStore) -> None:
+        one = another(7)
+        issue(store, one)
+        with store.work() as work:
+            assert work.revoke_certificate(one.sha256, 2, "distrusted", AT)
+            assert not work.revoke_certificate(one.sha256, Reason.KEY_COMPROMISE, "x", AT)
+
     def test_compromise_of_a_device_reaches_what_was_revoked_for_less(
         self, store: SqlStore
     ) -> None:
