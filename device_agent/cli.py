@@ -172,13 +172,15 @@ def _enrol(settings: Settings, options: argparse.Namespace) -> int:
     from device_agent.once import enrol_now
     from device_agent.transport.est import EstEnroller
 
-    if options.label and not options.est:
+    by_est = options.est or (options.label and settings.enrolment.door == "est")
+    if options.label and not by_est:
         raise SettingsInvalid("--label is of EST: give --est with it")
     if options.result:
         shown = replace(settings.enrolment, result=options.result)
         settings = replace(settings, enrolment=shown)
     parts = assemble(settings, open_tpm(settings))
-    door = EstEnroller(parts.verifier, parts.sources.tpm, options.label) if options.est else None
+    label = options.label or settings.enrolment.est_label
+    door = EstEnroller(parts.verifier, parts.sources.tpm, label) if by_est else None
     credential = enrol_now(parts, door)
     until = credential.not_after.isoformat()
     say(

@@ -46,7 +46,7 @@ from device_agent.lifecycle import (
     Wait,
 )
 from device_agent.pacing import Pacing
-from device_agent.ports import Notifier, Publisher, VerifierClient
+from device_agent.ports import Enroller, Notifier, Publisher, VerifierClient
 from device_agent.state.files import SavedState, StateFile
 from device_agent.steps import attest_once, enrol_once
 from device_agent.telemetry import Log
@@ -99,6 +99,7 @@ class DaemonLoop:
     Args:
         sources: TPM, firmware log and host facts.
         verifier: The verifier.
+        enroller: The door to enrol by; None for the verifier's own.
         identity: What speaks as the LDevID.
         store: The state file, already claimed.
         notifier: systemd.
@@ -124,9 +125,11 @@ class DaemonLoop:
         intermediates: Sequence[bytes] = (),
         watchdog_s: float | None = None,
         agents: Tender | None = None,
+        enroller: Enroller | None = None,
     ) -> None:
         self._sources = sources
         self._verifier = verifier
+        self._enroller: Enroller = verifier if enroller is None else enroller
         self._identity = identity
         self._store = store
         self._notifier = notifier
@@ -197,7 +200,7 @@ class DaemonLoop:
                 case Enrol():
                     reply = enrol_once(
                         self._sources,
-                        self._verifier,
+                        self._enroller,
                         self._intermediates,
                         self._notifier.watchdog,
                         slot=action.slot,

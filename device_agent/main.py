@@ -30,9 +30,9 @@ from device_agent.measure.build import aibom_digest, measure_first, measured_age
 from device_agent.measure.register import UNWATCHED, Watch
 from device_agent.notify import SystemdNotifier, watchdog_interval_s
 from device_agent.pacing import Pacing, Renewal
-from device_agent.ports import AgentKeys, KeyRole, Publisher, Tpm
+from device_agent.ports import AgentKeys, Enroller, KeyRole, Publisher, Tpm
 from device_agent.result_kept import KeptResult
-from device_agent.settings import Settings, require_verifier
+from device_agent.settings import EnrolmentSettings, Settings, require_verifier
 from device_agent.sources.cloud import CloudFiles
 from device_agent.sources.firmware_log import FirmwareLogFile
 from device_agent.sources.host import HostFacts
@@ -152,6 +152,7 @@ class Parts:
     sources: Sources
     host: HostFacts
     verifier: HttpsVerifier
+    enroller: Enroller
     identities: TlsIdentities
     store: StateFile
     intermediates: tuple[bytes, ...]
@@ -218,6 +219,15 @@ def _enrols_as(trust: InitialTrust, identities: TlsIdentities) -> KeyRole | None
     return KeyRole.LDEVID if identities.credential is not None else None
 
 
+def _door(given: EnrolmentSettings, https: HttpsVerifier, tpm: Tpm, own: TlsIdentities) -> Enroller:
+    """Return the door to enrol by."""
+    if given.door != "est":
+        return https
+    from device_agent.transport.est import est_door  # noqa: PLC0415 - for those who use it
+
+    return est_door(given, https, tpm, lambda: own.credential)
+
+
 def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
     """Wire the parts that talk to the verifier; ``watch`` is told of the AI agent's measuring.
 
@@ -239,6 +249,15 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
     evidence, trust = settings.evidence, initial_trust(settings)
     passport = _path(settings.enrolment.result)
     host = HostFacts(agent_version=VERSION)
+    verifier = HttpsVerifier(
+        url=settings.verifier.url,
+        ca_file=settings.verifier.ca_file,
+        dress=identities.dress,
+        key_failure=signing_failure,
+        enrols_as=lambda: _enrols_as(trust, identities),
+        connect_timeout_s=settings.verifier.connect_timeout_s,
+        read_timeout_s=settings.verifier.read_timeout_s,
+    )
     return Parts(
         settings=settings,
         sources=Sources(
@@ -251,15 +270,8 @@ def assemble(settings: Settings, tpm: Tpm, watch: Watch = UNWATCHED) -> Parts:
             result=KeptResult(passport) if passport is not None else None,
         ),
         host=host,
-        verifier=HttpsVerifier(
-            url=settings.verifier.url,
-            ca_file=settings.verifier.ca_file,
-            dress=identities.dress,
-            key_failure=signing_failure,
-            enrols_as=lambda: _enrols_as(trust, identities),
-            connect_timeout_s=settings.verifier.connect_timeout_s,
-            read_timeout_s=settings.verifier.read_timeout_s,
-        ),
+        verifier=verifier,
+        enroller=_door(settings.enrolment, verifier, tpm, identities),
         identities=identities,
         store=StateFile(Path(settings.state.directory)),
         intermediates=intermediates,
@@ -330,6 +342,7 @@ def run_daemon(settings: Settings, tpm: DaemonTpm, stop: StopSignal | None = Non
     loop = DaemonLoop(
         sources=parts.sources,
         verifier=parts.verifier,
+        enroller=parts.enroller,
         identity=identity,
         store=parts.store,
         notifier=notifier,

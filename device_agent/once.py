@@ -66,7 +66,7 @@ class _Held:
         if fresh and state.credential is not None:
             slot, state = state.credential.slot.other_slot, replace(state, rotating=True)
         reply = enrol_once(
-            parts.sources, by or parts.verifier, parts.intermediates, slot=slot, fresh=fresh
+            parts.sources, by or parts.enroller, parts.intermediates, slot=slot, fresh=fresh
         )
         taken = succession.take(state, reply, _now(), renewal_of(parts.settings))
         self.save(replace(taken, fault=None), Phase.ATTESTING)
@@ -110,7 +110,7 @@ def enrol_now(parts: Parts, by: Enroller | None = None) -> Credential:
 
     Args:
         parts: Wired.
-        by: The door to enrol by; None for the verifier's own.
+        by: The door to enrol by; None for that of the settings.
 
     Raises:
         DeviceAgentError: If any part fails.

@@ -91,6 +91,8 @@ class EnrolmentSettings:
     initial_trust: str = _key("idevid", "idevid, tpm-ek or both", of=("idevid", "tpm-ek", "both"))
     aws_document: str = _key("", "file with AWS's signed instance identity document, if any")
     azure_token: str = _key("", "file with Azure's managed identity token, if any")
+    door: str = _key("cbor", "the verifier's own door, or EST (RFC 7030)", of=("cbor", "est"))
+    est_label: str = _key("", "the EST label, if any; with door = est")
     result: str = _key("", "shown in place of evidence: file with a result, or state directory")
 
 

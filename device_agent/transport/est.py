@@ -3,6 +3,9 @@
 The request that the device builds for our own door is put into a PKCS#10 request
 (:mod:`attestation.wire.attested_csr`) that the new key signs in the TPM. What comes back is the
 certificate alone; its issuers are fetched from ``cacerts``.
+
+A device that holds a certificate renews it over that (``simplereenroll``, RFC 7030, 4.2.2); one
+that does not, or whose certificate is no longer believed, enrols as its manufacturer knows it.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ from attestation.certificates import spki_der
 from attestation.errors import AttestationError
 from attestation.identity import device_id
 from attestation.pcr import parse_selection
+from attestation.refusals import RefusalCode
 from attestation.tpm.public import parse_public
 from attestation.wire.attested_csr import (
     ECDSA_SHA256,
     ECDSA_SHA384,
     Names,
     build_attested_csr,
+    names_of,
 )
 from attestation.wire.enrolment_codec import decode_enrolment
 from attestation.wire.est import (
@@ -38,7 +43,8 @@ from attestation.wire.est import (
     read_certs_only,
 )
 from attestation.wire.media_types import EST_NONCE, PKCS7, PKCS10, PROBLEM
-from device_agent.errors import SettingsInvalid, TpmRefused
+from device_agent.errors import CertificateUnusable, SettingsInvalid, TpmRefused
+from device_agent.lifecycle import Credential
 from device_agent.ports import (
     LDEVID_SLOTS,
     ActivationReply,
@@ -47,6 +53,7 @@ from device_agent.ports import (
     KeyRole,
     Tpm,
 )
+from device_agent.settings import EnrolmentSettings
 from device_agent.transport.answers import read_document, strange
 from device_agent.transport.connection import Answer
 
@@ -73,27 +80,36 @@ class Asks(Protocol):
 
 
 class EstEnroller:
-    """Implements :class:`device_agent.ports.Enroller` by EST, as the IDevID.
+    """Implements :class:`device_agent.ports.Enroller` by EST, as the IDevID or the LDevID.
 
     Args:
         https: The verifier's connections.
         tpm: Holds the keys.
         label: The EST label; empty for none.
+        current: Returns the certificate that the device speaks with as the LDevID, which is then
+            renewed; None to enrol as the IDevID.
 
     Raises:
         SettingsInvalid: If the label is no path segment of unreserved characters.
     """
 
-    def __init__(self, https: Asks, tpm: Tpm, label: str = "") -> None:
+    def __init__(
+        self,
+        https: Asks,
+        tpm: Tpm,
+        label: str = "",
+        current: Callable[[], Credential | None] = lambda: None,
+    ) -> None:
         if label and not LABEL.fullmatch(label):
             raise SettingsInvalid(f"{label[:64]!r} is no EST label: 1 to 64 of A-Z a-z 0-9 . _ ~ -")
         self._https = https
         self._tpm = tpm
         self._path = f"{PATH}/{label}" if label else PATH
+        self._current = current
 
-    def enrols_as(self) -> KeyRole | None:
-        """Return IDEVID: this door takes no other."""
-        return KeyRole.IDEVID
+    def enrols_as(self) -> KeyRole:
+        """Return LDEVID if there is a certificate to renew, else IDEVID."""
+        return KeyRole.IDEVID if self._current() is None else KeyRole.LDEVID
 
     def begin_activation(self, message: bytes) -> ActivationReply:
         """Refuse: EST knows no challenge by endorsement key.
@@ -107,7 +123,7 @@ class EstEnroller:
         )
 
     def enrolment_challenge(self) -> ChallengeReply:
-        """Ask for a nonce, as the IDevID (draft-ietf-lamps-attestation-freshness, 5.1)."""
+        """Ask for a nonce (draft-ietf-lamps-attestation-freshness, 5.1)."""
         answer = self._ask("GET", "nonce", EST_NONCE, again=True)
         try:
             given = decode_nonce_response(answer.body)
@@ -119,19 +135,21 @@ class EstEnroller:
         )
 
     def enrol(self, message: bytes) -> EnrolmentReply:
-        """Send an enrolment request as a CSR, as the IDevID (RFC 7030, 4.2.1)."""
+        """Send an enrolment request as a CSR (RFC 7030, 4.2.1 and 4.2.2)."""
         request = decode_enrolment(message)
         public = parse_public(request.ldevid_public)
         algorithm, digest = _signs_with(public.key)
         slot = self._slot(request.ldevid_public)
+        renewed = self._current()
         csr = build_attested_csr(
             request,
-            _NAMES,
+            _NAMES if renewed is None else _names_of(renewed.certificate_chain_pem),
             spki=public.spki_der,
             sign=lambda signed: self._tpm.sign_digest(slot, digest(signed)),
             algorithm=algorithm,
         )
-        answer = self._ask("POST", "simpleenroll", PKCS7, encode_body(csr), again=False)
+        operation = "simpleenroll" if renewed is None else "simplereenroll"
+        answer = self._ask("POST", operation, PKCS7, encode_body(csr), again=False)
         issued = _certificates(answer)
         above = _certificates(self._ask("GET", "cacerts", PKCS7, again=True))
         if len(issued) != 1 or spki_der(issued[0]) != public.spki_der:
@@ -142,7 +160,7 @@ class EstEnroller:
         self, method: str, operation: str, accept: str, body: bytes = b"", *, again: bool
     ) -> Answer:
         answer = self._https.ask(
-            KeyRole.IDEVID,
+            self.enrols_as(),
             method,
             f"{self._path}/{operation}",
             body=body,
@@ -162,6 +180,33 @@ class EstEnroller:
             if self._tpm.has_key(slot) and self._tpm.public_area(slot) == public:
                 return slot
         raise TpmRefused("the key that the request is for is in neither slot of the LDevID")
+
+
+def est_door(
+    given: EnrolmentSettings, https: Asks, tpm: Tpm, current: Callable[[], Credential | None]
+) -> EstEnroller:
+    """Return the door of a device whose settings say EST.
+
+    Raises:
+        SettingsInvalid: If what the device shows of itself cannot be shown there, or the label is
+            none.
+    """
+    if given.initial_trust != "idevid":
+        raise SettingsInvalid(
+            f'enrolment.door = "est" with initial_trust = "{given.initial_trust}": EST has no '
+            'challenge by endorsement key; set one of them to "cbor" or "idevid"'
+        )
+    return EstEnroller(https, tpm, given.est_label, current)
+
+
+def _names_of(chain_pem: str) -> Names:
+    """Return what a request to renew a certificate must ask for: its own names."""
+    try:
+        return names_of(x509.load_pem_x509_certificate(chain_pem.encode()))
+    except ValueError as error:
+        raise CertificateUnusable(
+            RefusalCode.CERTIFICATE_MALFORMED, "the LDevID certificate to renew cannot be read"
+        ) from error
 
 
 def _signs_with(key: object) -> tuple[bytes, Callable[[bytes], bytes]]:

@@ -10,9 +10,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.evidence import certify_qualifying_data
-from attestation.wire.attested_csr import read_attested_csr
+from attestation.wire.attested_csr import names_asked, names_of, read_attested_csr
 from attestation.wire.enrolment_codec import EnrolmentRequest, encode_enrolment
 from attestation.wire.est import (
     NonceResponse,
@@ -21,10 +22,18 @@ from attestation.wire.est import (
     encode_body,
     encode_nonce_response,
 )
-from device_agent.errors import SettingsInvalid, TpmRefused, VerifierRefused, VerifierUnreachable
+from device_agent.errors import (
+    CertificateUnusable,
+    SettingsInvalid,
+    TpmRefused,
+    VerifierRefused,
+    VerifierUnreachable,
+)
+from device_agent.lifecycle import Credential
 from device_agent.ports import KeyRole
 from device_agent.transport.connection import Answer
-from device_agent.transport.est import EstEnroller
+from device_agent.settings import EnrolmentSettings
+from device_agent.transport.est import EstEnroller, est_door
 from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_manufacturer import SoftManufacturer
 
@@ -71,6 +80,7 @@ class Server:
     """Answers each operation as it is told."""
 
     answers: dict[str, Answer]
+    role: KeyRole = KeyRole.IDEVID
     asked: list[tuple[str, str, Mapping[str, str], bytes]] = field(default_factory=list)
 
     def ask(
@@ -83,7 +93,7 @@ class Server:
         headers: Mapping[str, str],
         again: bool,
     ) -> Answer:
-        assert role is KeyRole.IDEVID
+        assert role is self.role
         assert again is (method == "GET")
         self.asked.append((method, path, headers, body))
         return self.answers[path.rpartition("/")[2]]
@@ -197,3 +207,66 @@ def test_est_is_for_devices_with_a_manufacturers_identity(tpm: SoftTpm) -> None:
     assert enroller.enrols_as() is KeyRole.IDEVID
     with pytest.raises(SettingsInvalid, match="no challenge by endorsement key"):
         enroller.begin_activation(b"asked")
+
+
+# --- renewal ---------------------------------------------------------------------------------
+def held(pem: str) -> Credential:
+    now = datetime.now(UTC)
+    return Credential(
+        device_id="d-1",
+        certificate_chain_pem=pem,
+        obtained_at=now,
+        not_after=now + timedelta(days=1),
+    )
+
+
+def pem(one: x509.Certificate) -> str:
+    return one.public_bytes(Encoding.PEM).decode()
+
+
+def test_certificate_in_hand_is_renewed_over_itself_with_its_own_names(tpm: SoftTpm) -> None:
+    leaf = leaf_for(tpm)
+    answers = {"simplereenroll": holding(leaf), "cacerts": holding(ROOT, CA)}
+    server = Server(answers, role=KeyRole.LDEVID)
+    enroller = EstEnroller(server, tpm, "edge", lambda: held(pem(leaf) + pem(CA)))
+
+    reply = enroller.enrol(encode_enrolment(request_of(tpm)))
+
+    assert enroller.enrols_as() is KeyRole.LDEVID
+    assert reply.device_id == "d-1"
+    paths = [path for _, path, _, _ in server.asked]
+    assert paths == ["/.well-known/est/edge/simplereenroll", "/.well-known/est/edge/cacerts"]
+    assert names_asked(decode_body(server.asked[0][3])) == names_of(leaf)
+
+
+def test_first_enrolment_is_the_same_with_nothing_in_hand(tpm: SoftTpm) -> None:
+    server = Server({"simpleenroll": holding(leaf_for(tpm)), "cacerts": holding(ROOT, CA)})
+
+    EstEnroller(server, tpm, "", lambda: None).enrol(encode_enrolment(request_of(tpm)))
+
+    assert server.asked[0][1] == "/.well-known/est/simpleenroll"
+
+
+def test_certificate_that_cannot_be_read_is_not_renewed(tpm: SoftTpm) -> None:
+    enroller = EstEnroller(Server({}), tpm, "", lambda: held("junk"))
+
+    with pytest.raises(CertificateUnusable, match="cannot be read"):
+        enroller.enrol(encode_enrolment(request_of(tpm)))
+
+
+@pytest.mark.parametrize("trust", ["tpm-ek", "both"])
+def test_settings_that_est_cannot_serve_are_refused_at_once(tpm: SoftTpm, trust: str) -> None:
+    given = EnrolmentSettings(door="est", initial_trust=trust)
+
+    with pytest.raises(SettingsInvalid, match="no challenge by endorsement key"):
+        est_door(given, Server({}), tpm, lambda: None)
+
+
+def test_settings_label_is_asked_for(tpm: SoftTpm) -> None:
+    server = Server({"nonce": found(encode_nonce_response(NonceResponse(nonce=bytes(8))))})
+    door = est_door(EnrolmentSettings(door="est", est_label="edge"), server, tpm, lambda: None)
+
+    with pytest.raises(VerifierUnreachable, match="no nonce"):
+        door.enrolment_challenge()
+
+    assert server.asked[0][1] == "/.well-known/est/edge/nonce"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,15 +17,20 @@ from attestation.logs.tcg import parse_firmware_log
 from deploy.demo.swtpm import SoftwareTpm
 from device_agent.cli import main
 from device_agent.errors import SettingsInvalid, VerifierRefused
-from device_agent.main import Parts, assemble
+from device_agent.loop import Clock, DaemonLoop
+from device_agent.main import LdevidIdentity, Parts, assemble, pacing_of
 from device_agent.once import attest_now, enrol_now
-from device_agent.settings import parse_settings
+from device_agent.ports import LDEVID_SLOTS
+from device_agent.settings import Settings, parse_settings
 from device_agent.tpm.adapter import EsapiTpm
 from device_agent.transport.est import EstEnroller
+from tests.device_agent.test_loop import Journal, Notes
 from tests.simulators.swtpm import Manufactured
 from tests.simulators.verifier_site import VerifierSite, boot_log
 
 pytestmark = pytest.mark.tpm
+
+BY_EST = '[enrolment]\ndoor = "est"\nest_label = "edge"\n'
 
 POLICY = """
 id = "tpm"
@@ -133,3 +140,90 @@ def test_label_without_est_is_a_mistake_of_the_command(
 def test_message_that_is_no_request_is_not_sent(parts: Parts) -> None:
     with pytest.raises(MalformedInput):
         by_est(parts).enrol(b"junk")
+
+
+# --- renewal ---------------------------------------------------------------------------------
+class SeventyDaysLater:
+    """A clock that jumps while the daemon waits for the first time, and ends the second wait."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+        self.waits = 0
+
+    def pause(self, seconds: float) -> bool:
+        if seconds > 0 and not self.ahead:
+            self.ahead = timedelta(days=70)
+        elif seconds > 0:
+            self.waits += 1
+        return self.waits > 0
+
+    def clock(self) -> Clock:
+        return Clock(
+            wall=lambda: datetime.now(UTC) + self.ahead,
+            elapsed_s=lambda: time.monotonic() + self.ahead.total_seconds(),
+            jitter=lambda: 0.5,
+            pause=self.pause,
+        )
+
+
+def lives(parts: Parts, settings: Settings) -> Journal:
+    """Let a daemon of these settings enrol, attest, and renew seventy days later."""
+    journal = Journal()
+    identity = LdevidIdentity(
+        settings=settings,
+        identities=parts.identities,
+        verifier=parts.verifier,
+        facts={},
+        report=lambda _state, _reason: None,
+    )
+    parts.store.claim()
+    try:
+        DaemonLoop(
+            sources=parts.sources,
+            verifier=parts.verifier,
+            enroller=parts.enroller,
+            identity=identity,
+            store=parts.store,
+            notifier=Notes(),
+            clock=SeventyDaysLater().clock(),
+            pacing=pacing_of(settings),
+            log=journal,
+        ).run()
+    finally:
+        parts.verifier.close()
+        parts.store.release()
+    return journal
+
+
+def issued(site: VerifierSite) -> list[list[str]]:
+    """Return what each certificate rests on, in order."""
+    entries = (one for one in site.running.store.log_entries() if one.kind == "issued")
+    return [json.loads(one.entry)["proofs"] for one in entries]
+
+
+@pytest.mark.parametrize("rotate", ["", "[renewal]\nrotate_after_s = 86400.0\n"])
+def test_daemon_enrols_and_renews_by_est(site: VerifierSite, config: Path, rotate: str) -> None:
+    settings = parse_settings(config.read_text() + BY_EST + rotate, "t.toml", {})
+    tpm = EsapiTpm(settings.tpm.tcti)
+    before = len(issued(site))
+    try:
+        journal = lives(assemble(settings, tpm), settings)
+        slots = [tpm.has_key(slot) for slot in LDEVID_SLOTS]
+    finally:
+        tpm.close()
+
+    told = [event for event in journal.events() if event != "key_retired"]
+    assert told == ["device_enrolled", "evidence_judged"] * 2, journal.lines
+    first, second = issued(site)[before:]
+    assert "idevid" in first
+    assert "idevid" not in second, "the renewal goes over the certificate that it renews"
+    assert slots == ([False, True] if rotate else [True, False])
+
+
+def test_command_goes_by_the_door_of_the_settings(
+    site: VerifierSite, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(config.read_text() + BY_EST.replace("edge", "nowhere"))
+
+    assert main(["--config", str(config), "enrol"]) != 0
+    assert "est-label-unknown" in capsys.readouterr().err
