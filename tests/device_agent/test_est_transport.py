@@ -31,8 +31,8 @@ from device_agent.errors import (
 )
 from device_agent.lifecycle import Credential
 from device_agent.ports import KeyRole
-from device_agent.transport.connection import Answer
 from device_agent.settings import EnrolmentSettings
+from device_agent.transport.connection import Answer
 from device_agent.transport.est import EstEnroller, est_door
 from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_manufacturer import SoftManufacturer
