@@ -30,7 +30,7 @@ from verifier.main import Verifier
 from verifier.settings import Settings
 
 DEVICES: Final = 600
-THREADS: Final = 4
+THREADS: Final = 40
 REPLICAS: Final = 2
 WARM_UP: Final = 20
 BUDGET_PER_S: Final = 300.0

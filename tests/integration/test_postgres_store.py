@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from tests.simulators.postgres import Postgres, postgres
 from tests.simulators.soft_manufacturer import SoftManufacturer
@@ -21,6 +24,7 @@ from tests.verifier.store.credential_cases import (
 from tests.verifier.store.issuing_cases import IssuingCases
 from tests.verifier.store.store_cases import StoreCases, check_older_sets_are_kept
 from verifier.errors import Unavailable
+from verifier.store.engine import IDLE_S
 from verifier.store.migrate import migrate
 from verifier.store.sql_store import SqlStore, open_store
 
@@ -72,6 +76,38 @@ def test_older_reference_sets_are_kept(url: str) -> None:
 
 def test_certificates_of_before_enter_the_log(url: str) -> None:
     check_certificates_of_before_enter_the_log(url)
+
+
+def end_connections(url: str) -> None:
+    """End every connection to a database, as a restart of the server does."""
+    parsed = make_url(url)
+    where = f"user={parsed.username} host={parsed.query['host']} dbname=postgres"
+    with psycopg.connect(where) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            [parsed.database],
+        )
+
+
+def test_connections_that_ended_while_nobody_asked_are_made_anew(store: SqlStore, url: str) -> None:
+    store.ping()
+    end_connections(url)
+    time.sleep(IDLE_S)
+
+    store.ping()
+
+
+def test_connections_of_a_busy_store_are_made_anew_by_the_first_question(
+    store: SqlStore, url: str
+) -> None:
+    with store.work(), store.work():
+        store.ping()
+    end_connections(url)
+
+    with pytest.raises(Unavailable):
+        store.ping()
+    with store.work(), store.work():
+        store.ping()
 
 
 def test_device_attests_to_a_verifier_on_postgres(tmp_path: Path, url: str) -> None:

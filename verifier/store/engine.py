@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.exc import (
+    DBAPIError,
+    InvalidatePoolError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from attestation.refusals import RefusalCode
 from verifier.errors import Unavailable
@@ -20,6 +27,11 @@ BUSY_TIMEOUT_MS: Final = 5_000
 
 CONNECT_TIMEOUT_S: Final = 5
 """How long a PostgreSQL connection may take."""
+
+IDLE_S: Final = 2.0
+"""After so long a PostgreSQL connection is asked for a sign of life before it is used again."""
+
+_USED: Final = "used"
 
 
 def make_engine(url: str) -> Engine:
@@ -41,14 +53,43 @@ def make_engine(url: str) -> Engine:
         )
         event.listen(engine, "connect", _set_pragmas)
         return engine
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=8,
         max_overflow=8,
-        pool_pre_ping=True,
         pool_timeout=CONNECT_TIMEOUT_S,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
     )
+    event.listen(engine, "checkout", partial(_ask_if_idle, engine))
+    event.listen(engine, "checkin", _note_use)
+    return engine
+
+
+def _ask_if_idle(
+    engine: Engine,
+    connection: DBAPIConnection,
+    entry: ConnectionPoolEntry,
+    _fairy: PoolProxiedConnection,
+) -> None:
+    """Ask for a sign of life where a connection has not been used for a while.
+
+    A round trip before each question would be half of its cost; whatever ends the connections of a
+    busy pool, as a server's restart does, is found by the first question after it.
+
+    Raises:
+        InvalidatePoolError: If there is none; all connections are made anew.
+    """
+    used = entry.info.get(_USED)
+    if used is None or time.monotonic() - used < IDLE_S:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error as error:
+        raise InvalidatePoolError from error
+
+
+def _note_use(_connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    entry.info[_USED] = time.monotonic()
 
 
 def _set_pragmas(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
