@@ -87,6 +87,7 @@ class _Rows:
     """What is to be written."""
 
     new: list[Columns] = field(default_factory=list)
+    evidence: list[Columns] = field(default_factory=list)
     renewed: list[Columns] = field(default_factory=list)
     claims: list[Columns] = field(default_factory=list)
     certificates: list[Columns] = field(default_factory=list)
@@ -122,9 +123,17 @@ class Issuing(Work):
         self._head = chain.number, chain.head
         if written.superseded:
             self._count(REVOCATION_REVISION)
-        if judgements := [item.judgement for item in taken if item.judgement is not None]:
-            self._write(judgements)
+        if judged := [item for item in taken if item.judgement is not None]:
+            self._add_judged(judged)
         return outcomes
+
+    def _add_judged(self, judged: Sequence[DeviceIssuance]) -> None:
+        """Write first results; a new device's row was written as they leave it."""
+        judgements = [item.judgement for item in judged if item.judgement is not None]
+        new = {item.record.device for item in judged if item.record.version == 0}
+        if known := [one for one in judgements if one.result.device not in new]:
+            self._mark(known)
+        self._add_results(judgements)
 
     def _known(self, items: Sequence[DeviceIssuance]) -> _Known:
         execute = self._connection.execute
@@ -164,6 +173,7 @@ class Issuing(Work):
     def _execute(self, written: _Rows) -> None:
         for statement, columns in (
             (_NEW_DEVICE, written.new),
+            (_NEW_EVIDENCE, written.evidence),
             (_RENEW, written.renewed),
             (_NEW_CLAIM, written.claims),
             (_NEW_CERTIFICATE, written.certificates),
@@ -173,9 +183,6 @@ class Issuing(Work):
         ):
             if columns:
                 self._connection.execute(statement, columns)
-        if written.new:
-            empty = [{"device_id": one["device_id"], "message": b""} for one in written.new]
-            self._connection.execute(_NEW_EVIDENCE, empty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +234,8 @@ def _write_down(item: DeviceIssuance, known: _Known, written: _Rows, chain: _Cha
     record, certificate = item.record, item.certificate
     columns = rows.device_columns(record)
     if record.version == 0:
-        written.new.append(columns)
+        written.new.append(columns | rows.first_mark_columns(item.judgement))
+        written.evidence.append(rows.first_evidence_columns(record.device, item.judgement))
     else:
         prefixed = {f"b_{name}": value for name, value in columns.items() if name != "device_id"}
         written.renewed.append(

@@ -167,12 +167,33 @@ def mark_columns(judgement: Judgement) -> Columns:
 
 def evidence_columns(judgement: Judgement) -> Columns:
     """Return what a judgement changes in its device's evidence; ``b_device`` is for the WHERE."""
+    columns = first_evidence_columns(judgement.result.device, judgement)
+    columns["device"] = columns.pop("device_id")
+    return {f"b_{name}": value for name, value in columns.items()}
+
+
+def first_mark_columns(judgement: Judgement | None) -> Columns:
+    """Return what a new device's first judgement, if there was one, leaves in its row."""
+    if judgement is None:
+        return {"seq": 0, "version": 1}
+    columns: Columns = {"seq": judgement.result.seq, "version": judgement.based_on + 1}
+    if judgement.last_seen is not None:
+        columns |= last_seen_columns(judgement.last_seen)
+    if judgement.progress is not None:
+        columns["progress"] = encode_progress(judgement.progress)
+    return columns
+
+
+def first_evidence_columns(device: DeviceId, judgement: Judgement | None) -> Columns:
+    """Return the evidence row of a new device: empty without a judgement."""
+    if judgement is None:
+        return {"device_id": device, "message": b"", "progress": None, "log_sha256": None}
     before = judgement.progress_before
     return {
-        "b_device": judgement.result.device,
-        "b_message": judgement.evidence,
-        "b_progress": encode_progress(before) if before is not None else None,
-        "b_log_sha256": judgement.log_sha256,
+        "device_id": device,
+        "message": judgement.evidence,
+        "progress": encode_progress(before) if before is not None else None,
+        "log_sha256": judgement.log_sha256,
     }
 
 

@@ -237,14 +237,16 @@ class Work(CredentialWriting):
                 versions[device] = judgement.based_on + 1
                 taken.append(judgement)
         if taken:
-            self._write(taken)
+            self._mark(taken)
+            self._add_results(taken)
         for judgement in taken:
             if judgement.consequence is not None:
                 result = judgement.result
                 self.carry_out(judgement.consequence, result.device, result.at)
         return verdicts
 
-    def _write(self, taken: Sequence[Judgement]) -> None:
+    def _mark(self, taken: Sequence[Judgement]) -> None:
+        """Bring the rows of judged devices, and of their evidence, up to date."""
         connection = self._connection
         marked = [item for item in taken if item.last_seen is not None]
         counted = [item for item in taken if item.last_seen is None]
@@ -264,8 +266,12 @@ class Work(CredentialWriting):
             )
         if progress := rows.progress_columns(taken):
             connection.execute(_PROGRESS, progress)
-        connection.execute(_INSERT_RESULTS, [rows.result_columns(item.result) for item in taken])
         connection.execute(_KEEP_EVIDENCE, [rows.evidence_columns(item) for item in taken])
+
+    def _add_results(self, taken: Sequence[Judgement]) -> None:
+        """Write results, the firmware logs that were new, and who is to be told."""
+        connection = self._connection
+        connection.execute(_INSERT_RESULTS, [rows.result_columns(item.result) for item in taken])
         logs = {
             item.firmware_log[0]: {
                 "sha256": item.firmware_log[0],

@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import pytest
 
+from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode as Code
-from tests.simulators.stored import AT, a_certificate, a_device, a_judgement
+from tests.simulators.stored import AT, a_certificate, a_device, a_judgement, a_progress
 from tests.verifier.store.credential_cases import an_agent, followed
 from verifier.errors import Conflict
 from verifier.ports import DeviceIssuance
@@ -64,6 +65,28 @@ class IssuingCases:
             assert store.newest_result(item.record.device) == item.judgement.result
             assert store.last_evidence(item.record.device) == item.judgement.evidence
         assert followed(list(store.log_entries())).number == 5
+
+    @pytest.mark.parametrize("fresh", [True, False])
+    def test_first_judgement_leaves_the_row_that_a_later_one_would(
+        self, store: SqlStore, *, fresh: bool
+    ) -> None:
+        first = replace(
+            a_judgement("sn-1", fresh=fresh, progress=a_progress(9)),
+            progress_before=a_progress(5),
+            log_sha256=bytes(32),
+        )
+        store.issue_all([an_issuance("sn-1", judgement=first), an_issuance("sn-2", judgement=None)])
+        store.record([replace(first, result=replace(first.result, device=DeviceId("sn-2")))])
+
+        one, other = store.device(DeviceId("sn-1")), store.device(DeviceId("sn-2"))
+        assert one is not None
+        assert other is not None
+        assert (one.version, one.seq) == (other.version, other.seq) == (2, 1)
+        assert one.enrolment.last_seen == other.enrolment.last_seen
+        assert one.enrolment.progress == other.enrolment.progress == a_progress(9)
+        for name in ("sn-1", "sn-2"):
+            assert store.progress_before(DeviceId(name)) == a_progress(5)
+            assert store.last_evidence(DeviceId(name)) == first.evidence
 
     def test_device_without_evidence_is_written_without_a_result(self, store: SqlStore) -> None:
         item = an_issuance("sn-1", judgement=None)
