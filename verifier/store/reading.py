@@ -53,12 +53,10 @@ class Reading(CredentialReading):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # A question is one statement: nothing to begin or to roll back, two round trips less.
-        self._asking = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def _open(self) -> Iterator[Connection]:
-        with store_errors(), self._asking.connect() as connection:
+        with store_errors(), self._engine.connect() as connection:
             yield connection
 
     def device(self, device: DeviceId) -> DeviceRecord | None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, and_, delete, exists, select
 from verifier.errors import Conflict
 from verifier.ports import DeviceIssuance, Judgement
 from verifier.store import rows
-from verifier.store.engine import make_engine, store_errors
+from verifier.store.engine import in_transaction, make_engine, store_errors
 from verifier.store.issuing import Issuing
 from verifier.store.reading import Reading
 from verifier.store.tables import (
@@ -41,16 +41,14 @@ class SqlStore(Reading):
     def _transaction(self) -> Iterator[Connection]:
         """Open a writing transaction; SQLite takes its write lock at once."""
         with store_errors(), self._engine.connect() as connection:
-            if connection.dialect.name != "sqlite":
-                with connection.begin():
-                    yield connection
-                return
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            is_sqlite = connection.dialect.name == "sqlite"
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if is_sqlite else "BEGIN")
             try:
                 yield connection
             except BaseException:
-                # A full disk makes SQLite roll back by itself; a second one would hide the cause.
-                if getattr(connection.connection.driver_connection, "in_transaction", False):
+                # A full disk makes SQLite roll back by itself, a lost connection its server; a
+                # second one would hide the cause.
+                if in_transaction(connection):
                     connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")

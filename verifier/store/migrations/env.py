@@ -18,17 +18,14 @@ MIGRATION_LOCK = 0x61747465
 def run(engine: Engine) -> None:
     """Run the migrations that are missing, all in one transaction."""
     with engine.connect() as connection:
-        on_sqlite = connection.dialect.name == "sqlite"
-        if on_sqlite:
+        if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
+            connection.exec_driver_sql("BEGIN")
             connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": MIGRATION_LOCK})
         context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
         context.run_migrations()
-        if on_sqlite:
-            connection.exec_driver_sql("COMMIT")
-        else:
-            connection.commit()
+        connection.exec_driver_sql("COMMIT")
 
 
 run(context.config.attributes["engine"])
