@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import and_, bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, select, update
 
 from verifier.errors import Conflict
 from verifier.issuance.log import ISSUED, REVOKED, canonical, entry_digest
@@ -19,6 +19,7 @@ from verifier.issuance.reasons import Reason
 from verifier.ports import DeviceIssuance
 from verifier.ports.credentials import SUPERSEDED, CredentialKind, IdentityClaim
 from verifier.store import credential_rows, rows
+from verifier.store.bulk import insert_rows
 from verifier.store.conflicts import key_lost, key_taken, serial_taken, taken_by
 from verifier.store.credential_reading import REVOCATION_REVISION
 from verifier.store.rows import Columns, to_us
@@ -36,11 +37,6 @@ _RENEW = (
         }
     )
 )
-_NEW_DEVICE = insert(devices)
-_NEW_EVIDENCE = insert(evidence)
-_NEW_CLAIM = insert(identity_claims)
-_NEW_CERTIFICATE = insert(certificates)
-_NEW_ENTRY = insert(issuance_log)
 _VERSIONS = (
     select(devices.c.device_id, devices.c.version)
     .where(devices.c.device_id.in_(bindparam("b_names", expanding=True)))
@@ -171,18 +167,18 @@ class Issuing(Work):
         return found
 
     def _execute(self, written: _Rows) -> None:
-        for statement, columns in (
-            (_NEW_DEVICE, written.new),
-            (_NEW_EVIDENCE, written.evidence),
-            (_RENEW, written.renewed),
-            (_NEW_CLAIM, written.claims),
-            (_NEW_CERTIFICATE, written.certificates),
-            (_END, written.ends),
-            (_SUPERSEDE, written.superseded),
-            (_NEW_ENTRY, written.entries),
-        ):
-            if columns:
-                self._connection.execute(statement, columns)
+        connection = self._connection
+        insert_rows(connection, devices, written.new)
+        insert_rows(connection, evidence, written.evidence)
+        if written.renewed:
+            connection.execute(_RENEW, written.renewed)
+        insert_rows(connection, identity_claims, written.claims)
+        insert_rows(connection, certificates, written.certificates)
+        if written.ends:
+            connection.execute(_END, written.ends)
+        if written.superseded:
+            connection.execute(_SUPERSEDE, written.superseded)
+        insert_rows(connection, issuance_log, written.entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from verifier.ports import (
 from verifier.ports.credentials import CredentialKind
 from verifier.reference_values.model import ReferenceSet
 from verifier.store import rows
+from verifier.store.bulk import insert_rows
 from verifier.store.credential_work import CredentialWriting
 from verifier.store.reading import REFERENCE_REVISION
 from verifier.store.reference_rows import document_columns, reference_set_document
@@ -60,8 +61,6 @@ _PROGRESS = (
     .where(devices.c.device_id == bindparam("b_device"))
     .values(progress=bindparam("b_progress"))
 )
-_INSERT_RESULTS = insert(results)
-_INSERT_OUTBOX = insert(outbox)
 _KEEP_EVIDENCE = (
     update(evidence)
     .where(evidence.c.device_id == bindparam("b_device"))
@@ -271,7 +270,7 @@ class Work(CredentialWriting):
     def _add_results(self, taken: Sequence[Judgement]) -> None:
         """Write results, the firmware logs that were new, and who is to be told."""
         connection = self._connection
-        connection.execute(_INSERT_RESULTS, [rows.result_columns(item.result) for item in taken])
+        insert_rows(connection, results, [rows.result_columns(item.result) for item in taken])
         logs = {
             item.firmware_log[0]: {
                 "sha256": item.firmware_log[0],
@@ -284,10 +283,8 @@ class Work(CredentialWriting):
         if logs:
             connection.execute(self._insert_or_keep(), list(logs.values()))
         if self._with_outbox:
-            connection.execute(
-                _INSERT_OUTBOX,
-                [{"device_id": item.result.device, "seq": item.result.seq} for item in taken],
-            )
+            told = [{"device_id": item.result.device, "seq": item.result.seq} for item in taken]
+            insert_rows(connection, outbox, told)
 
     def _insert_or_keep(self) -> postgresql.Insert | sqlite.Insert:
         if self._connection.dialect.name == "sqlite":
