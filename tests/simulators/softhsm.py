@@ -19,7 +19,7 @@ MODULES = (
 )
 PIN = "1967-four-digits-more"
 SO_PIN = "security-officer-1967"
-TOKENS = 24
+TOKENS = 32
 """A process sees the tokens that were there when it loaded the module: they are made before."""
 
 
