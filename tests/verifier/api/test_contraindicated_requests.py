@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from attestation.wire.enrolment_codec import EnrolmentRequest, encode_enrolment
 from attestation.wire.media_types import ENROLMENT
 from tests.simulators import est
 from tests.simulators.soft_device import SoftTpm
-from tests.simulators.trust_yard import without_idevid
+from tests.simulators.trust_yard import TrustYard, without_idevid
 from tests.simulators.verifier_site import Answer, Client, SiteDevice, VerifierSite
 from verifier.issuance.reasons import Reason
 from verifier.ports import StoredResult
@@ -140,6 +140,38 @@ def test_what_fell_at_the_enrolment_door_is_told_to_whoever_asks_for_decisions(
     told = reader.get(f"/decisions/v1/devices/{device.device_id}").json
     assert told["allow"] is False
     assert any("contraindicated" in reason for reason in told["reasons"])
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrustYard]:
+    made = TrustYard(tmp_path_factory.mktemp("yard"))
+    with made.site:
+        yield made
+
+
+def test_device_that_is_known_by_its_endorsement_key_falls_without_a_client_certificate(
+    yard: TrustYard,
+) -> None:
+    device, ek = yard.device("ANY-0001"), yard.certified_ek()
+    assert yard.enrol(device, ek=ek, idevid=False).status == 201
+    device.tamper()
+
+    refused(yard.enrol(device, ek=ek, idevid=False))
+
+    assert newest(device).status == TrustTier.CONTRAINDICATED
+    assert reasons(device) == [Reason.PRIVILEGE_WITHDRAWN]
+
+
+def test_endorsement_key_with_another_attestation_key_fells_nobody(yard: TrustYard) -> None:
+    """Whoever owns the TPM can make another attestation key in it; that is not the device's."""
+    device, ek = yard.device("ANY-0002"), yard.certified_ek()
+    assert yard.enrol(device, ek=ek, idevid=False).status == 201
+    other = yard.device("ANY-0003")
+    other.tamper()
+
+    refused(yard.enrol(other, ek=ek, idevid=False))
+
+    stands(device)
 
 
 # --- what must not ------------------------------------------------------------------------------
