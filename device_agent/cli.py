@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from attestation.algorithms import short_digest
 from device_agent.agent_commands import add_agent
+from device_agent.csr_command import add_csr
 from device_agent.errors import (
     AgentRefused,
     AgentUnknown,
@@ -124,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_factory(commands.add_parser("factory", help="manufacture: keys, request, certificates"))
     add_agent(commands.add_parser("agent", help="identities of the AI agents on this device"))
+    add_csr(commands.add_parser("csr", help="write a certificate request of the LDevID key"))
     for name, what, command in (
         ("run", "run the daemon (systemd does this)", _run),
         ("enrol", "enrol this device now", _enrol),

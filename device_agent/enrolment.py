@@ -143,6 +143,25 @@ def build_enrolment(
     )
 
 
+def plain_request(tpm: Tpm, slot: KeyRole) -> EnrolmentRequest:
+    """Return a request that shows nothing but the LDevID key in a slot.
+
+    Raises:
+        TpmError: If the TPM fails.
+    """
+    return EnrolmentRequest(
+        idevid_chain=(),
+        iak_chain=(),
+        idevid_public=b"",
+        iak_public=b"",
+        ldevid_public=tpm.public_area(slot),
+        idevid_certify=None,
+        ldevid_certify=None,
+        csr=b"",
+        evidence=b"",
+    )
+
+
 def _evidence(sources: Sources, challenge: ChallengeReply) -> bytes:
     return collect(sources, nonce=challenge.nonce, selections=challenge.selections, whole_log=True)
 

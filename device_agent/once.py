@@ -10,13 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from attestation.errors import AttestationError
+from attestation.wire.enrolment_codec import decode_enrolment
 from device_agent import succession, telemetry
 from device_agent.agents_kept import agent_shelf
 from device_agent.checks import Check
 from device_agent.clock import elapsed_s, jitter, wall_clock
 from device_agent.daemon import CREDENTIAL_FAULTS
 from device_agent.doctor import Patient, examine
-from device_agent.errors import DeviceAgentError, StateCorrupt, StateUnwritable, TpmKeyMissing
+from device_agent.enrolment import Shown, build_enrolment, plain_request
+from device_agent.errors import (
+    DeviceAgentError,
+    SettingsInvalid,
+    StateCorrupt,
+    StateUnwritable,
+    TpmKeyMissing,
+)
 from device_agent.lifecycle import Credential, Fault, Moment, Phase, State, Verdict
 from device_agent.main import DaemonTpm, Parts, assemble, renewal_of, tender_of
 from device_agent.ports import Enroller, EvidenceReply, KeyRole
@@ -24,6 +33,7 @@ from device_agent.settings import Settings
 from device_agent.state.files import SavedState, StateFile
 from device_agent.steps import attest_once, enrol_once
 from device_agent.tending import AgentTender, records_of
+from device_agent.transport.est import attested_csr, read_nonce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +134,51 @@ def enrol_now(parts: Parts, by: Enroller | None = None) -> Credential:
     return credential
 
 
+def csr_now(parts: Parts, nonce: bytes, renews: str | None) -> bytes:
+    """Make a certificate request of the LDevID key (``device-agent csr``); nothing is sent.
+
+    Args:
+        parts: Wired.
+        nonce: What the verifier's EST door answered to ``nonce``, to put the attestation into the
+            request; empty for none.
+        renews: The certificate that it will be sent over, and asks for the names of (PEM); empty
+            for the one that the device holds, None to be sent over the IDevID's.
+
+    Returns:
+        DER of a PKCS#10 request.
+
+    Raises:
+        SettingsInvalid: If it is no nonce.
+        TpmKeyMissing: If there is no certificate to renew, or no IDevID.
+        CertificateUnusable: If the certificate to renew cannot be read.
+        DeviceAgentError: If any other part fails.
+    """
+    try:
+        challenge = read_nonce(nonce) if nonce else None
+    except AttestationError as error:
+        raise SettingsInvalid(
+            f"what is to be answered is no nonce of EST with the PCRs to quote: {error.reason}"
+        ) from error
+    with _looked_at(parts) if challenge is None else _claimed(parts) as held:
+        own, sources = held.state.spoken, parts.sources
+        if renews == "" and own is None:
+            raise _not_enrolled()
+        if renews == "" and own is not None:
+            renews = own.certificate_chain_pem
+        slot = own.slot if own is not None else held.state.slot
+        if challenge is None:
+            sources.tpm.create_ldevid(slot)
+            return attested_csr(sources.tpm, plain_request(sources.tpm, slot), renews)
+        message = build_enrolment(
+            sources,
+            challenge,
+            intermediates=parts.intermediates,
+            slot=slot,
+            shown=Shown(idevid=renews is None),
+        )
+        return attested_csr(sources.tpm, decode_enrolment(message), renews)
+
+
 def attest_now(parts: Parts) -> EvidenceReply:
     """Attest once and write the state (``device-agent attest``).
 
@@ -184,6 +239,12 @@ def _not_enrolled() -> TpmKeyMissing:
 
 def _now() -> Moment:
     return Moment(at=wall_clock(), elapsed_s=elapsed_s(), jitter=jitter())
+
+
+@contextmanager
+def _looked_at(parts: Parts) -> Iterator[_Held]:
+    """Read the state beside a daemon that may hold it."""
+    yield _Held(parts, parts.store.load())
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from attestation.wire.attested_csr import (
     build_attested_csr,
     names_of,
 )
-from attestation.wire.enrolment_codec import decode_enrolment
+from attestation.wire.enrolment_codec import EnrolmentRequest, decode_enrolment
 from attestation.wire.est import (
     LABEL,
     PATH,
@@ -126,33 +126,22 @@ class EstEnroller:
         """Ask for a nonce (draft-ietf-lamps-attestation-freshness, 5.1)."""
         answer = self._ask("GET", "nonce", EST_NONCE, again=True)
         try:
-            given = decode_nonce_response(answer.body)
-            selections = parse_selection(given.pcr_selection)
+            return read_nonce(answer.body)
         except AttestationError as error:
             raise strange(f"is no nonce with the PCRs to quote ({error.reason})") from error
-        return ChallengeReply(
-            nonce=given.nonce, selections=selections, expires_in_s=float(given.expires_in_s)
-        )
 
     def enrol(self, message: bytes) -> EnrolmentReply:
         """Send an enrolment request as a CSR (RFC 7030, 4.2.1 and 4.2.2)."""
         request = decode_enrolment(message)
-        public = parse_public(request.ldevid_public)
-        algorithm, digest = _signs_with(public.key)
-        slot = self._slot(request.ldevid_public)
         renewed = self._current()
-        csr = build_attested_csr(
-            request,
-            _NAMES if renewed is None else _names_of(renewed.certificate_chain_pem),
-            spki=public.spki_der,
-            sign=lambda signed: self._tpm.sign_digest(slot, digest(signed)),
-            algorithm=algorithm,
+        csr = attested_csr(
+            self._tpm, request, None if renewed is None else renewed.certificate_chain_pem
         )
         operation = "simpleenroll" if renewed is None else "simplereenroll"
         answer = self._ask("POST", operation, PKCS7, encode_body(csr), again=False)
         issued = _certificates(answer)
         above = _certificates(self._ask("GET", "cacerts", PKCS7, again=True))
-        if len(issued) != 1 or spki_der(issued[0]) != public.spki_der:
+        if len(issued) != 1 or spki_der(issued[0]) != parse_public(request.ldevid_public).spki_der:
             raise strange("holds no certificate for the key that was asked for")
         return _reply(issued[0], _issuers(issued[0], above))
 
@@ -175,12 +164,6 @@ class EstEnroller:
         read_document(answer)  # raises what the problem says
         raise strange(f"is HTTP {answer.status}, wanted {_OK}")
 
-    def _slot(self, public: bytes) -> KeyRole:
-        for slot in LDEVID_SLOTS:
-            if self._tpm.has_key(slot) and self._tpm.public_area(slot) == public:
-                return slot
-        raise TpmRefused("the key that the request is for is in neither slot of the LDevID")
-
 
 def est_door(
     given: EnrolmentSettings, https: Asks, tpm: Tpm, current: Callable[[], Credential | None]
@@ -199,13 +182,63 @@ def est_door(
     return EstEnroller(https, tpm, given.est_label, current)
 
 
-def _names_of(chain_pem: str) -> Names:
-    """Return what a request to renew a certificate must ask for: its own names."""
+def read_nonce(content: bytes) -> ChallengeReply:
+    """Return the challenge in an answer to ``nonce``.
+
+    Raises:
+        InputError: If it is no nonce, or does not name the PCRs to quote.
+    """
+    given = decode_nonce_response(content)
+    return ChallengeReply(
+        nonce=given.nonce,
+        selections=parse_selection(given.pcr_selection),
+        expires_in_s=float(given.expires_in_s),
+    )
+
+
+def attested_csr(tpm: Tpm, request: EnrolmentRequest, renewed: str | None) -> bytes:
+    """Return the PKCS#10 request of an enrolment, signed by its LDevID key.
+
+    Args:
+        tpm: Holds the key.
+        request: What the CSR shall hold.
+        renewed: The certificate that it renews (PEM, leaf first), whose names it asks for; None for
+            a first one.
+
+    Raises:
+        TpmRefused: If the key is in neither slot, or of another kind than P-256 and P-384.
+        TpmError: If the TPM fails.
+        CertificateUnusable: If the certificate to renew cannot be read.
+    """
+    public = parse_public(request.ldevid_public)
+    algorithm, digest = _signs_with(public.key)
+    slot = _slot_of(tpm, request.ldevid_public)
+    return build_attested_csr(
+        request,
+        _names_for(renewed),
+        spki=public.spki_der,
+        sign=lambda signed: tpm.sign_digest(slot, digest(signed)),
+        algorithm=algorithm,
+    )
+
+
+def _slot_of(tpm: Tpm, public: bytes) -> KeyRole:
+    for slot in LDEVID_SLOTS:
+        if tpm.has_key(slot) and tpm.public_area(slot) == public:
+            return slot
+    raise TpmRefused("the key that the request is for is in neither slot of the LDevID")
+
+
+def _names_for(renewed: str | None) -> Names:
+    """Return what a request must ask for: of a renewal the names that are there (4.2.2)."""
+    if renewed is None:
+        return _NAMES
     try:
-        return names_of(x509.load_pem_x509_certificate(chain_pem.encode()))
+        return names_of(x509.load_pem_x509_certificate(renewed.encode()))
     except ValueError as error:
         raise CertificateUnusable(
-            RefusalCode.CERTIFICATE_MALFORMED, "the LDevID certificate to renew cannot be read"
+            RefusalCode.CERTIFICATE_MALFORMED,
+            "the certificate to renew cannot be read; it is wanted as PEM",
         ) from error
 
 

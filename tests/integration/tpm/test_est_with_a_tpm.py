@@ -22,6 +22,7 @@ from device_agent.main import LdevidIdentity, Parts, assemble, pacing_of
 from device_agent.once import attest_now, enrol_now
 from device_agent.ports import LDEVID_SLOTS
 from device_agent.settings import Settings, parse_settings
+from device_agent.state.files import StateFile
 from device_agent.tpm.adapter import EsapiTpm
 from device_agent.transport.est import EstEnroller
 from tests.device_agent.test_loop import Journal, Notes
@@ -30,6 +31,10 @@ from tests.simulators.verifier_site import VerifierSite, boot_log
 
 pytestmark = pytest.mark.tpm
 
+NONCE_INFO = {
+    "type": "2.25.97902326604244196390911651353718885732.100.2",
+    "respInfo": "sha256:0,1,2,3,4,5,6,7,8,9,14",
+}
 BY_EST = '[enrolment]\ndoor = "est"\nest_label = "edge"\n'
 
 POLICY = """
@@ -227,3 +232,47 @@ def test_command_goes_by_the_door_of_the_settings(
 
     assert main(["--config", str(config), "enrol"]) != 0
     assert "est-label-unknown" in capsys.readouterr().err
+
+
+# --- device-agent csr ------------------------------------------------------------------------
+def test_request_to_renew_asks_for_the_names_of_the_certificate_in_use(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = ["--config", str(config)]
+    assert main([*agent, "enrol"]) == 0
+    out = tmp_path / "request.der"
+
+    assert main([*agent, "csr", "--renew", "--form", "der", "--output", str(out)]) == 0
+
+    request = x509.load_der_x509_csr(out.read_bytes())
+    state = StateFile(tmp_path / "state").load()
+    assert state is not None
+    assert state.credential is not None
+    current = x509.load_pem_x509_certificate(state.credential.certificate_chain_pem.encode())
+    assert request.is_signature_valid
+    assert request.subject == current.subject
+    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    wanted = current.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.value == wanted.value
+
+    (tmp_path / "junk").write_text("junk")
+    assert main([*agent, "csr", "--renew", str(tmp_path / "junk")]) != 0
+    assert "certificate to renew cannot be read" in capsys.readouterr().err
+
+
+def test_request_with_evidence_is_not_made_beside_a_daemon(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nonce = {"nonce": "A" * 75, "expiry": 300, "respTypeInfo": NONCE_INFO}
+    (tmp_path / "nonce").write_text(json.dumps(nonce))
+    command = ["--config", str(config), "csr"]
+    daemon = StateFile(tmp_path / "state")
+    daemon.claim()
+    try:
+        assert main(command) == 0
+        capsys.readouterr()
+        assert main([*command, "--evidence", str(tmp_path / "nonce")]) != 0
+        assert "another device-agent holds" in capsys.readouterr().err
+    finally:
+        daemon.release()
+    assert main([*command, "--evidence", str(tmp_path / "nonce")]) == 0
