@@ -21,6 +21,7 @@ from verifier.errors import RequestRefused, ServiceError, SettingsInvalid, Unava
 from verifier.issuance.hierarchy import require_ca
 from verifier.issuance.profiles import Issuer
 from verifier.keys.ca_keys import CaKeys
+from verifier.keys.pkcs11_key import TokenKey
 from verifier.keys.register import (
     REGISTER_NAMES,
     CaState,
@@ -80,7 +81,8 @@ class CredentialAuthority:
 
         Raises:
             Unavailable: ``ca-expired`` if its certificate is not valid now, ``keys-unusable`` if
-                no CA issues; else as the class.
+                no CA issues, ``ca-pin-refused`` if its token has refused the PIN before; else as
+                the class.
         """
         current = self._fresh().current
         if current is None:
@@ -89,6 +91,8 @@ class CredentialAuthority:
                 "no CA of the register issues; make one by: verifier ca rotate, or ca request",
             )
         _require_in_time(current, self._clock)
+        if isinstance(current.key, TokenKey):
+            current.key.require_pin()
         return current
 
     def issuers(self) -> Sequence[Issuer]:

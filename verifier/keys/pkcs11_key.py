@@ -156,6 +156,15 @@ class Token:
 
         return self._in_session(sign)
 
+    def require_pin(self) -> None:
+        """Refuse a token whose PIN was refused; the token is not asked.
+
+        Raises:
+            Unavailable: ``ca-pin-refused``.
+        """
+        if self._refused:
+            raise Unavailable(RefusalCode.CA_PIN_REFUSED, self._refused)
+
     def close(self) -> None:
         """Log out."""
         with self._lock:
@@ -186,8 +195,7 @@ class Token:
     def _open(self) -> Session:
         from pkcs11 import exceptions
 
-        if self._refused:
-            raise Unavailable(RefusalCode.CA_PIN_REFUSED, self._refused)
+        self.require_pin()
         token = self._find()
         pin = self._pin.read().decode("utf-8", "surrogateescape")
         try:
@@ -251,6 +259,10 @@ class TokenKey(ec.EllipticCurvePrivateKey):
         self._label = label
         self._identifier = identifier
         self._public = public
+
+    def require_pin(self) -> None:
+        """Refuse a key whose token's PIN was refused. Raises Unavailable (``ca-pin-refused``)."""
+        self._token.require_pin()
 
     @override
     def public_key(self) -> ec.EllipticCurvePublicKey:

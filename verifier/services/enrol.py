@@ -51,6 +51,10 @@ from verifier.services.enrolment_record import enrolled_record, require_newer, s
 from verifier.services.issue import issued_entry, record_of
 from verifier.services.workload_tokens import WorkloadTokens
 
+_OURS: Final = b"spiffe://"
+"""Stands in every certificate that we issue: it names its holder so. A question to the store less
+for those that do not."""
+
 SOMEBODY_ELSES: Final = frozenset(
     {
         RefusalCode.DEVICE_ID_TAKEN,
@@ -190,8 +194,8 @@ class Enrol:
             Conflict: If the device's row changed meanwhile, or another device is this one already.
             NotAuthorised: If the client certificate is one of ours and was revoked.
         """
-        # Asked whatever the request says: one root may be the maker's and ours.
-        known = self.known(presented, at) if presented is not None else None
+        # Whatever the request says that it is: one root may be the maker's and ours.
+        known = self.known(presented, at) if _OURS in (presented or b"") else None
         try:
             accepted = judge_enrolment(
                 request,

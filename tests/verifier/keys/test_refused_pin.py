@@ -134,6 +134,9 @@ def test_running_service_whose_pin_is_refused_issues_nothing_and_goes_on_attesti
         assert str(tokened.pin) not in refused.json["detail"]
         assert len(site.running.store.certificates()) == before
         assert device.attest().status == 200
+        ready = site.client().get("/health/ready")
+        assert (ready.status, "ca-pin-refused" in ready.body.decode()) == (503, True)
+        assert str(tokened.pin) not in ready.body.decode()
 
         tokened.change_pin(OTHER_PIN, PIN)
         again = site.device("SN-0003").enrol()
