@@ -38,11 +38,17 @@ def told(config: Path, capsys: pytest.CaptureFixture[str], *options: str | Path)
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"junk", b"{}", b'{"nonce": "AAAA"}', b'{"nonce": "' + b"A" * 70_000 + b'"}', b" \n"],
+    ("content", "words"),
+    [
+        (b"junk", "no nonce of EST"),
+        (b"{}", "no nonce of EST"),
+        (b'{"nonce": "AAAA"}', "no nonce of EST"),
+        (b'{"nonce": "' + b"A" * 70_000 + b'"}', "is empty, or larger than"),
+        (b" \n", "is empty, or larger than"),
+    ],
 )
 def test_what_is_no_nonce_is_not_answered(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, words: str
 ) -> None:
     (tmp_path / "nonce").write_bytes(content)
 
@@ -50,6 +56,7 @@ def test_what_is_no_nonce_is_not_answered(
 
     assert code == USAGE
     assert said.startswith("device-agent: settings-invalid: ")
+    assert words in said
     assert "AAAA" not in said
 
 

@@ -1,7 +1,7 @@
 """EST with openssl alone, TLS and request by keys in the TPM: the commands of docs/est.md.
 
-Needs Debian's tpm2-openssl and, for swtpm has no resource manager in the kernel, tpm2-abrmd and dbus:
-`make setup` installs them only if asked (SETUP_MORE_PACKAGES, as continuous integration does).
+Needs Debian's tpm2-openssl and, as swtpm has no resource manager in the kernel, tpm2-abrmd and
+dbus. `make setup` installs them only if asked (SETUP_MORE_PACKAGES, as .ci/run does).
 """
 
 from __future__ import annotations
