@@ -52,8 +52,12 @@ def make(
 
 def revoke(
     certificate: Annotated[
-        Path, typer.Argument(readable=False, help="The issuing CA's certificate, PEM.")
-    ],
+        Path | None,
+        typer.Argument(
+            readable=False,
+            help="The issuing CA's certificate, PEM; without one the list is only signed anew.",
+        ),
+    ] = None,
     *,
     root: RootFolder,
     out: Annotated[Path, typer.Option(readable=False, help="Where the list goes, PEM.")],
@@ -61,12 +65,12 @@ def revoke(
     root_passphrase: RootPassphrase = None,
     as_json: Json = False,
 ) -> None:
-    """Have the root revoke an issuing CA whose key was stolen, and sign its revocation list."""
+    """Have the root sign its revocation list, and revoke an issuing CA whose key was stolen."""
     at = SystemClock().now()
     made = revoke_issuing(
         root,
         open_root(root, root_passphrase),
-        read_certificate(certificate),
+        None if certificate is None else read_certificate(certificate),
         at=at,
         until=at + timedelta(days=days),
     )

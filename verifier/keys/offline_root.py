@@ -88,14 +88,19 @@ def open_root(folder: Path, passphrase: Path | None) -> Issuer:
 
 
 def revoke_issuing(
-    folder: Path, root: Issuer, certificate: x509.Certificate, *, at: datetime, until: datetime
+    folder: Path,
+    root: Issuer,
+    certificate: x509.Certificate | None,
+    *,
+    at: datetime,
+    until: datetime,
 ) -> x509.CertificateRevocationList:
-    """Revoke an issuing CA and sign the root's list; what was revoked before stays on it.
+    """Sign the root's list, with an issuing CA revoked; what was revoked before stays on it.
 
     Args:
         folder: The root's: it remembers number and serials.
         root: The root, opened.
-        certificate: The issuing CA's.
+        certificate: The issuing CA's; None to revoke nobody else.
         at: Now.
         until: The list's nextUpdate.
 
@@ -103,10 +108,12 @@ def revoke_issuing(
         RequestRefused: ``ca-certificate-wrong`` if the root did not sign it.
         SettingsInvalid: If what the folder remembers is damaged.
     """
-    judge_signed(certificate, root.certificate)
+    if certificate is not None:
+        judge_signed(certificate, root.certificate)
     path = folder / ROOT_REVOKED
     number, revoked = _remembered(path)
-    revoked.setdefault(certificate.serial_number, at.replace(microsecond=0))
+    if certificate is not None:
+        revoked.setdefault(certificate.serial_number, at.replace(microsecond=0))
     document = {
         "number": number + 1,
         "revoked": {str(serial): moment.isoformat() for serial, moment in revoked.items()},

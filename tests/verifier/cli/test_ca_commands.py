@@ -318,6 +318,20 @@ def test_root_revokes_a_stolen_ca_for_those_who_trust_the_root_alone(
     assert host.acts() == ["published", "published"]
 
 
+def test_root_signs_a_list_anew_with_nobody_else_revoked(host: Host, tmp_path: Path) -> None:
+    issuing = host.status()["authorities"][1]["id"]
+    certificate, crl = host.keys / "authority" / f"{issuing}.cert.pem", tmp_path / "root.crl.pem"
+    told = []
+    for more in ((), (certificate,), ()):
+        host.ca("revoke", *more, "--root", host.root, "--out", crl)
+        listed = x509.load_pem_x509_crl(crl.read_bytes())
+        number = listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        told.append((number, [one.serial_number for one in listed]))
+
+    serial = x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number
+    assert told == [(1, []), (2, [serial]), (3, [serial])]
+
+
 def test_list_of_another_root_is_not_published_and_no_stranger_is_revoked(
     host: Host, tmp_path: Path
 ) -> None:
