@@ -1,8 +1,9 @@
 """Issuance: everything from the request's bytes to the certificate on disk, without TLS.
 
-The use case is called as the HTTPS door calls it, from several threads, over a store that syncs
-each commit: by one verifier, and by two replicas over one store and one set of keys, since one
-Python process keeps one core busy. What a device does is done beforehand.
+The use case is called as the HTTPS door calls it, from as many threads as the door has, over a
+store that syncs each commit: by one verifier, and by two replicas over one store and one set of
+keys, since one Python process keeps one core busy. What a device does is done beforehand; the
+fleet's known-good values were learnt from its first device.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Final
 
+from attestation.identity import device_id
 from attestation.wire.enrolment_codec import encode_enrolment
 from bench.measure import Bench, Line, Unable, held_to
 from device_agent.ports import KeyRole
@@ -27,6 +29,7 @@ from tests.simulators.postgres import Postgres
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import VerifierSite
 from verifier.main import Verifier
+from verifier.services.reference_values import ReferenceValues
 from verifier.settings import Settings
 
 DEVICES: Final = 600
@@ -66,6 +69,7 @@ def postgresql() -> Iterator[Line]:
 def _figures(suffix: str, url: str) -> Iterator[Line]:
     with _folder() as folder:
         site = VerifierSite(folder / "site", SoftManufacturer(), store=url)
+        _learn(site)
         rate = _rate(site.settings, [_requests(site, "ONE")])
         yield Line(name=f"issuances_per_s_one_replica{suffix}", value=rate, unit="1/s")
         batches = [_requests(site, f"R{number}") for number in range(REPLICAS)]
@@ -83,18 +87,35 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(name, ignore_errors=True)
 
 
+def _learn(site: VerifierSite) -> None:
+    """Learn the fleet's known-good values from its first device."""
+    verifier = Verifier(site.settings)
+    try:
+        first = _request(site, verifier, "GOLDEN-1")
+        now = datetime.now(UTC)
+        answer = verifier.services.enrol.enrol(first.message, first.presented, now)
+        values = ReferenceValues(verifier.store, verifier.policy)
+        values.learn_device(device_id(str(answer["device_id"])), "known good", now)
+    finally:
+        verifier.stop()
+
+
 def _requests(site: VerifierSite, series: str) -> list[_Request]:
     """Make devices, and what each sends."""
     verifier = Verifier(site.settings)
-    made = []
-    for number in range(DEVICES + WARM_UP):
-        device = site.device(f"{series}-{number:05d}")
-        presented = device.tpm.certificates[KeyRole.IDEVID]
-        challenge = verifier.services.challenges.for_enrolment(presented, datetime.now(UTC))
-        message = encode_enrolment(device.enrolment_request(challenge))
-        made.append(_Request(message=message, presented=presented))
-    verifier.stop()
-    return made
+    try:
+        names = (f"{series}-{number:05d}" for number in range(DEVICES + WARM_UP))
+        return [_request(site, verifier, name) for name in names]
+    finally:
+        verifier.stop()
+
+
+def _request(site: VerifierSite, verifier: Verifier, serial: str) -> _Request:
+    device = site.device(serial)
+    presented = device.tpm.certificates[KeyRole.IDEVID]
+    challenge = verifier.services.challenges.for_enrolment(presented, datetime.now(UTC))
+    message = encode_enrolment(device.enrolment_request(challenge))
+    return _Request(message=message, presented=presented)
 
 
 def _rate(settings: Settings, batches: Sequence[Sequence[_Request]]) -> float:

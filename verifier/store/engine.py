@@ -30,6 +30,9 @@ BUSY_TIMEOUT_MS: Final = 5_000
 CONNECT_TIMEOUT_S: Final = 5
 """How long a PostgreSQL connection may take."""
 
+CONNECTIONS: Final = 16
+"""Connections kept open, the last used first: to make one costs more than many questions."""
+
 IDLE_S: Final = 2.0
 """After so long a PostgreSQL connection is asked for a sign of life before it is used again."""
 
@@ -53,14 +56,18 @@ def make_engine(url: str) -> Engine:
             connect_args={"timeout": BUSY_TIMEOUT_MS / 1000},
             isolation_level="AUTOCOMMIT",
             query_cache_size=500,
+            pool_size=CONNECTIONS,
+            max_overflow=CONNECTIONS,
+            pool_use_lifo=True,
         )
         event.listen(engine, "connect", _set_pragmas)
         return engine
     engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",
-        pool_size=8,
-        max_overflow=8,
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_use_lifo=True,
         pool_timeout=CONNECT_TIMEOUT_S,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
     )

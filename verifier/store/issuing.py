@@ -53,7 +53,9 @@ _HOLDERS = select(
     | certificates.c.spki_sha256.in_(bindparam("b_keys", expanding=True))
 )
 _CLAIMS = select(identity_claims).where(
-    identity_claims.c.value.in_(bindparam("b_values", expanding=True))
+    # the kinds too: the key of the table begins with them, and without it all rows are read
+    identity_claims.c.kind.in_(bindparam("b_kinds", expanding=True)),
+    identity_claims.c.value.in_(bindparam("b_values", expanding=True)),
 )
 _END = (
     update(certificates)
@@ -143,8 +145,9 @@ class Issuing(Work):
             known.holders.setdefault(bytes(row.spki_sha256), set()).add(row.holder)
             if row.revoked_code == Reason.KEY_COMPROMISE:
                 known.lost_keys.add(bytes(row.spki_sha256))
-        values = list({claim.value for item in items for claim in item.claims})
-        for row in execute(_CLAIMS, {"b_values": values}):
+        claims = {claim for item in items for claim in item.claims}
+        kinds, values = {one.kind for one in claims}, {one.value for one in claims}
+        for row in execute(_CLAIMS, {"b_kinds": list(kinds), "b_values": list(values)}):
             known.claims[row.kind, bytes(row.value)] = row.device_id
         return known
 
