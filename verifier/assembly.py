@@ -31,7 +31,8 @@ from verifier.services.attest import Attest, Recorder
 from verifier.services.challenge import Challenges, Nonces
 from verifier.services.decisions import Decisions
 from verifier.services.devices import DeviceCache, Devices
-from verifier.services.enrol import Enrol, Writer
+from verifier.services.enrol import Enrol
+from verifier.services.enrolled import Writer
 from verifier.services.est import Est
 from verifier.services.ocsp_responder import OcspResponder
 from verifier.services.reference_values import ReferenceShelf

@@ -24,7 +24,7 @@ from verifier.api.evidence import require_media_type
 from verifier.api.limits import too_large
 from verifier.api.routing import PROBLEMS, GuardedRoute, caller_of
 from verifier.errors import NotAuthenticated, RequestRefused
-from verifier.services.enrol import Enrolled
+from verifier.services.enrolled import Enrolled
 from verifier.services.suite import Services
 
 CERTS_ONLY: Final = f"{PKCS7}; smime-type=certs-only"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from attestation.errors import AttestationError
@@ -42,11 +43,11 @@ from verifier.ports.credentials import (
     CredentialKind,
     IdentityClaim,
     IssuedCertificate,
-    StoredCertificate,
 )
 from verifier.services.attest import Attest, next_entry
 from verifier.services.challenge import Nonces
 from verifier.services.contraindication import Contraindications
+from verifier.services.enrolled import Enrolled, Underway, Writer
 from verifier.services.enrolment_record import enrolled_record, require_newer, spend_challenge
 from verifier.services.issue import issued_entry, record_of
 from verifier.services.workload_tokens import WorkloadTokens
@@ -54,6 +55,10 @@ from verifier.services.workload_tokens import WorkloadTokens
 _OURS: Final = b"spiffe://"
 """Stands in every certificate that we issue: it names its holder so. A question to the store less
 for those that do not."""
+
+JUDGED_AT_ONCE: Final = 2
+"""Requests judged at the same time. More threads that compute gain nothing, and each takes turns
+from the one that holds the store's lock."""
 
 SOMEBODY_ELSES: Final = frozenset(
     {
@@ -63,35 +68,6 @@ SOMEBODY_ELSES: Final = frozenset(
     }
 )
 """Refusals of a device that claims to be another: an operator must hear of them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolled:
-    """A device that was accepted; all of it is written.
-
-    Attributes:
-        device: The device's id.
-        certificate: What it is issued.
-        chain: The CAs above it, its issuer first, without the root where there is one above.
-        stored: The certificate as the store has it.
-        ear: The result that it rests on (EAR, JWT): of its evidence, or the one it showed.
-        ima_next: The first entry of its IMA list that it need send next time.
-    """
-
-    device: DeviceId
-    certificate: x509.Certificate
-    chain: tuple[x509.Certificate, ...]
-    stored: StoredCertificate
-    ear: str
-    ima_next: int
-
-
-class Writer(Protocol):
-    """Commits issuances; see ``verifier.store.group_writer``."""
-
-    def submit(self, item: DeviceIssuance) -> Future[int | Conflict]:
-        """Return a future of the entry's number in the issuance log, or of the refusal."""
-        ...
 
 
 class Enrol:
@@ -146,6 +122,7 @@ class Enrol:
         self._tokens = tokens
         self._profiles = profiles
         self._activations = activations
+        self._turns = threading.BoundedSemaphore(JUDGED_AT_ONCE)
         self._contraindications = Contraindications(store, attest)
 
     def enrol(self, message: bytes, presented: bytes | None, at: datetime) -> dict[str, object]:
@@ -194,6 +171,17 @@ class Enrol:
             Conflict: If the device's row changed meanwhile, or another device is this one already.
             NotAuthorised: If the client certificate is one of ours and was revoked.
         """
+        with self._writer.coming(), self._turns:
+            underway = self._submit(request, presented, at, label)
+        with self._telling_of_impostors(underway.device, at):
+            enrolled = underway.arrived()
+        self._enrolled()
+        return enrolled
+
+    def _submit(
+        self, request: EnrolmentRequest, presented: bytes | None, at: datetime, label: str
+    ) -> Underway:
+        """Do everything but wait for the disk."""
         # Whatever the request says that it is: one root may be the maker's and ours.
         known = self.known(presented, at) if _OURS in (presented or b"") else None
         try:
@@ -213,19 +201,13 @@ class Enrol:
         existing = self._store.device(accepted.device)
         if known is not None:
             self.known(presented, at)  # again: what is revoked from here on moves the row on
-        try:
+        with self._telling_of_impostors(accepted.device, at):
             require_id_free(accepted, existing.enrolment if existing else None)
             require_newer(accepted, existing)
             self._hold_shown(accepted, existing)
             if accepted.result is None:
                 spend_challenge(self._store, accepted.nonce, self._nonces.current().ttl, at)
-            enrolled = self._issue(accepted, existing, request, at)
-        except (AttestationError, ServiceError) as error:
-            if error.code in SOMEBODY_ELSES:
-                self._alarm(accepted.device, error, at)
-            raise
-        self._enrolled()
-        return enrolled
+            return self._issue(accepted, existing, request, at)
 
     def known(self, presented: bytes | None, at: datetime) -> KnownDevice | None:
         """Return the device that was given this certificate by us; None if it is not ours.
@@ -279,12 +261,16 @@ class Enrol:
             (TrustTier(newest.status), newest.at) if newest else None,
         )
 
-    def _alarm(
-        self, device: DeviceId, error: AttestationError | ServiceError, at: datetime
-    ) -> None:
+    @contextmanager
+    def _telling_of_impostors(self, device: DeviceId, at: datetime) -> Iterator[None]:
         """Tell the operator of a device that claims to be another."""
-        with self._store.work() as work:
-            work.raise_alarm(error.code.value, device, error.reason, at)
+        try:
+            yield
+        except (AttestationError, ServiceError) as error:
+            if error.code in SOMEBODY_ELSES:
+                with self._store.work() as work:
+                    work.raise_alarm(error.code.value, device, error.reason, at)
+            raise
 
     def _issue(
         self,
@@ -292,7 +278,7 @@ class Enrol:
         existing: DeviceRecord | None,
         request: EnrolmentRequest,
         at: datetime,
-    ) -> Enrolled:
+    ) -> Underway:
         issuer, chosen = self._issuer(), accepted.device_class
         certificate = issue_ldevid(
             accepted,
@@ -312,14 +298,13 @@ class Enrol:
         )
         record = enrolled_record(accepted, existing, issued, at)
         judgement = self._judgement(accepted, record, request.evidence, at)
-        ear = judgement.result.ear if judgement else request.result
-        number = self._write(accepted, record, issued, judgement, request, at)
-        return Enrolled(
+        return Underway(
             device=accepted.device,
             certificate=certificate,
             chain=(issuer.certificate, *issuer.chain),
-            stored=StoredCertificate(certificate=issued, number=number),
-            ear=ear,
+            issued=issued,
+            ear=judgement.result.ear if judgement else request.result,
+            number=self._write(accepted, record, issued, judgement, request, at),
             ima_next=next_entry(accepted.result, record.enrolment.progress)
             if accepted.result
             else 0,
@@ -343,8 +328,8 @@ class Enrol:
         judgement: Judgement | None,
         request: EnrolmentRequest,
         at: datetime,
-    ) -> int:
-        """Have device, certificate and first result written together; returns the log number."""
+    ) -> Future[int | Conflict]:
+        """Have device, certificate and first result written together."""
         ear = judgement.result.ear if judgement else request.result
         entry = issued_entry(
             issued, ear=ear.encode(), evidence=request.evidence, proofs=accepted.proofs
@@ -360,7 +345,4 @@ class Enrol:
             judgement=judgement,
             at=at,
         )
-        outcome = self._writer.submit(issuance).result()
-        if isinstance(outcome, Conflict):
-            raise outcome
-        return outcome
+        return self._writer.submit(issuance)

@@ -26,7 +26,8 @@ from verifier.issuance.est import (
     require_whole,
 )
 from verifier.services.challenge import Challenges
-from verifier.services.enrol import Enrol, Enrolled
+from verifier.services.enrol import Enrol
+from verifier.services.enrolled import Enrolled
 
 
 class Est:

@@ -1,11 +1,17 @@
-"""A thread that writes what waits in groups: each commit costs an fsync, which a group shares."""
+"""A thread that writes what waits in groups: each commit costs an fsync, which a group shares.
+
+Where more is known to be coming the thread waits for it a moment, as PostgreSQL's ``commit_delay``
+does; whoever is alone waits for nothing.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 from attestation.refusals import RefusalCode
@@ -13,6 +19,10 @@ from verifier.errors import Unavailable
 
 MAX_GROUP: Final = 64
 MAX_WAITING: Final = 4_096
+LINGER_S: Final = 0.05
+"""How long a group waits for what is coming."""
+_GLANCE_S: Final = 0.002
+"""Within that a group sees that nothing more is coming."""
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -24,11 +34,20 @@ class GroupWriter(Generic[Item, Outcome]):
     Args:
         write: Writes a group in one transaction and returns an outcome for each item.
         name: Of the thread.
+        linger_s: How long a group waits for what is coming, in seconds.
     """
 
-    def __init__(self, write: Callable[[Sequence[Item]], Sequence[Outcome]], name: str) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[Item]], Sequence[Outcome]],
+        name: str,
+        linger_s: float = LINGER_S,
+    ) -> None:
         self._write = write
+        self._linger_s = linger_s
         self._waiting: queue.Queue[tuple[Item, Future[Outcome]] | None] = queue.Queue(MAX_WAITING)
+        self._coming = 0
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -52,6 +71,17 @@ class GroupWriter(Generic[Item, Outcome]):
             ) from error
         return future
 
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """Say that an item is likely to be handed over before this ends."""
+        with self._counting:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._coming -= 1
+
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
@@ -69,8 +99,15 @@ class GroupWriter(Generic[Item, Outcome]):
             if first is None:
                 return
             group = [first]
-            while len(group) < MAX_GROUP and not self._waiting.empty():
-                item = self._waiting.get()
+            until = time.monotonic() + self._linger_s
+            while len(group) < MAX_GROUP:
+                patient = self._coming > 0 and time.monotonic() < until
+                try:
+                    item = self._waiting.get(timeout=_GLANCE_S if patient else 0)
+                except queue.Empty:
+                    if patient:
+                        continue
+                    break
                 if item is None:
                     last = True
                     break

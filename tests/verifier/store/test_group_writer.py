@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -47,6 +48,33 @@ def test_what_waits_is_written_in_groups_and_answered_one_by_one() -> None:
     assert len(ledger.groups) < 2 * MAX_GROUP
     writer.close()
     assert not writer.alive
+
+
+def test_a_group_waits_for_what_is_coming() -> None:
+    ledger = Ledger()
+    writer = GroupWriter[str, str](ledger.write, "test", linger_s=60)
+
+    with writer.coming():
+        first = writer.submit("first")
+        time.sleep(0.05)
+        second = writer.submit("second")
+        time.sleep(0.05)
+        assert not first.done()
+
+    assert (first.result(10), second.result(10)) == ("FIRST", "SECOND")
+    assert ledger.groups == [("first", "second")]
+    writer.close()
+
+
+def test_a_group_does_not_wait_for_ever_for_what_does_not_come() -> None:
+    ledger = Ledger()
+    writer = GroupWriter[str, str](ledger.write, "test")
+
+    with pytest.raises(KeyError), writer.coming():
+        raise KeyError
+    with writer.coming():
+        assert writer.submit("first").result(10) == "FIRST"
+    writer.close()
 
 
 def test_one_that_cannot_be_written_does_not_take_its_group_along() -> None:
