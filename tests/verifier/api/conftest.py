@@ -18,7 +18,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerifierSite]:
     with VerifierSite(
         tmp_path_factory.mktemp("site"),
         SoftManufacturer(),
-        extra="[limits]\nrequests_per_s = 1000.0\nburst = 100000\nbody_seconds = 1.5\n",
+        extra="[limits]\nrequests_per_s = 1000.0\nburst = 100000\nbody_seconds = 1.5\n"
+        "strangers_per_s = 1000.0\n",
     ) as running:
         yield running
 
