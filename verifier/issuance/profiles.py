@@ -171,7 +171,7 @@ def start_held(
         ValueError: If the issuer's certificate has ended, or it would last too short or long.
     """
     last = issuer.certificate.not_valid_after_utc
-    if last - at < profile.shortest <= lifetime:
+    if timedelta(0) < last - at < profile.shortest <= lifetime:
         raise Unavailable(
             RefusalCode.CA_ENDS_TOO_SOON,
             f"the issuing CA ends at {last}, and certificates of profile {profile.name} last "
