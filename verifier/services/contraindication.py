@@ -13,6 +13,7 @@ from attestation.result import TrustTier
 from verifier.issuance.contraindicated import AgainstDevice
 from verifier.ports import Store
 from verifier.services.attest import MAX_ATTEMPTS, Attest, moved_on
+from verifier.telemetry import logger
 
 
 class Contraindications:
@@ -26,6 +27,7 @@ class Contraindications:
     def __init__(self, store: Store, attest: Attest) -> None:
         self._store = store
         self._attest = attest
+        self._log = logger("contraindication")
 
     def record(self, against: AgainstDevice, message: bytes, at: datetime) -> None:
         """Record what evidence says of a known device, if it is proven to be that device's.
@@ -58,6 +60,14 @@ class Contraindications:
             judgement = self._attest.submit(draft).result()
             if judgement is not None:
                 self._attest.settled(draft, judgement)
+                self._log.info(
+                    "evidence_appraised",
+                    device=record.device,
+                    seq=judgement.result.seq,
+                    status=result.status.label,
+                    allow=judgement.result.allow,
+                    reasons=judgement.result.reasons[:4],
+                )
                 return
             record = self._store.device(against.device)
         if record is not None:

@@ -129,12 +129,16 @@ def test_device_that_fell_at_the_enrolment_door_comes_back_once_it_is_well(
     assert device.attest().status == 200
 
 
-def test_what_fell_at_the_enrolment_door_is_told_to_whoever_asks_for_decisions(
-    site: VerifierSite, device: SiteDevice
+def test_what_fell_at_the_enrolment_door_is_logged_and_told_to_whoever_asks_for_decisions(
+    site: VerifierSite, device: SiteDevice, capfd: pytest.CaptureFixture[str]
 ) -> None:
     device.tamper()
 
     by_idevid(device)
+
+    logged = "".join(capfd.readouterr()).splitlines()
+    (line,) = [one for one in logged if "evidence_appraised" in one and device.device_id in one]
+    assert "status=contraindicated" in line
 
     reader = site.client(token=site.token(name=f"reader of {device.device_id}"))
     told = reader.get(f"/decisions/v1/devices/{device.device_id}").json
