@@ -35,7 +35,7 @@ from verifier.settings import Settings
 DEVICES: Final = 600
 THREADS: Final = 40
 REPLICAS: Final = 2
-WARM_UP: Final = 20
+WARM_UP: Final = 100
 BUDGET_PER_S: Final = 300.0
 _SPAWN: Final = multiprocessing.get_context("spawn")
 _START_S: Final = 120.0
