@@ -3,7 +3,8 @@
 The document holds the five kinds of attribute that a policy decision point needs of a device
 (draft on agent security requirements, 5.6): root of trust, identifiers, affiliations, posture,
 capabilities; beside them ``revoked``, ``now`` and a sequence number, so that a late document is
-dropped and one that got stuck fails closed.
+dropped and one that got stuck fails closed. A decision that is asked for also has the device's AI
+agents, each with its own identifier, affiliation and capabilities.
 """
 
 from __future__ import annotations
@@ -26,6 +27,25 @@ NO_DECISION: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFacts:
+    """An AI agent on a device whose certificate is in force.
+
+    Attributes:
+        name: Unique on that device.
+        spiffe_id: Its workload identity.
+        agent_class: The class of the enrolment policy.
+        owner: Who is bound to it; empty if nobody.
+        capabilities: What its credential allows it to do: its owner's word within policy.
+    """
+
+    name: str
+    spiffe_id: str
+    agent_class: str
+    owner: str
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFacts:
     """What the verifier knows of a device beside its results.
 
@@ -40,6 +60,7 @@ class DeviceFacts:
         device_class: Chooses reference values and policy.
         owner: Whose device it is; empty if not bound.
         capabilities: What its credential allows it to do.
+        agents: Its AI agents; None where nobody looked for them.
     """
 
     device: DeviceId
@@ -52,6 +73,7 @@ class DeviceFacts:
     rot_type: str = "tpm2.0"
     owner: str = ""
     capabilities: tuple[str, ...] = ()
+    agents: tuple[AgentFacts, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +132,22 @@ def pdp_document(
         "now": int(at.timestamp()),
         "seq": seq,
     }
+    if facts.agents is not None:
+        document["agents"] = [_agent(one) for one in facts.agents]
     if result is not None and expires_at is not None:
         document["posture"] = _posture(result, at, expires_at)
     return document
+
+
+def _agent(facts: AgentFacts) -> JsonObject:
+    affiliations: JsonObject = {"agent_class": facts.agent_class}
+    if facts.owner:
+        affiliations["owner"] = facts.owner
+    return {
+        "identifiers": {"name": facts.name, "spiffe_id": facts.spiffe_id},
+        "affiliations": affiliations,
+        "capabilities": list(facts.capabilities),
+    }
 
 
 def _posture(result: AttestationResult, at: datetime, expires_at: datetime) -> JsonObject:

@@ -263,6 +263,15 @@ class CredentialReader(Protocol):
         """Return the agents of a device by name."""
         ...
 
+    def agents_in_force(self, device: DeviceId, at: datetime) -> Sequence[AgentRecord]:
+        """Return the agents of a device by name whose newest certificate is in force.
+
+        Args:
+            device: The device.
+            at: When it must be in its time; a revoked one is never in force.
+        """
+        ...
+
     def agents_due(self, at: datetime, limit: int) -> Sequence[AgentRecord]:
         """Return agents, not revoked, whose ``decommission_at`` has come."""
         ...

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Protocol
 
 from attestation.identity import DeviceId, device_id
 from attestation.result import AttestationResult, Claim, Finding, TrustVector
-from verifier.decision.decide import Decision, DeviceFacts, absent, decide, pdp_document
+from verifier.decision.decide import (
+    AgentFacts,
+    Decision,
+    DeviceFacts,
+    absent,
+    decide,
+    pdp_document,
+)
 from verifier.decision.engine import JsonObject, PolicyEngine
 from verifier.issuance.profiles import spiffe_id
 from verifier.ports import DeviceReader, DeviceRecord, StoredResult
+from verifier.ports.credentials import AgentRecord, CredentialReader
+
+
+class Reader(DeviceReader, CredentialReader, Protocol):
+    """The store as far as decisions need it."""
 
 
 class Decisions:
@@ -24,7 +37,7 @@ class Decisions:
     def __init__(
         self,
         *,
-        store: DeviceReader,
+        store: Reader,
         engine: PolicyEngine,
         trust_domain: str,
     ) -> None:
@@ -40,12 +53,15 @@ class Decisions:
         at: datetime,
         expires_at: datetime,
     ) -> Decision:
-        """Decide on a result that was just made and will be believed until ``expires_at``."""
+        """Decide on a result that was just made and will be believed until ``expires_at``.
+
+        The store is not asked: the document says nothing of AI agents.
+        """
         document = self._document(record, result, seq, at, expires_at)
         return decide(self._engine, document, at)
 
     def now(self, name: str, at: datetime) -> tuple[Decision, JsonObject, StoredResult | None]:
-        """Decide on a device as the store knows it now.
+        """Decide on a device, and the AI agents on it, as the store knows them now.
 
         Returns:
             The decision, the document it was made of (empty for an unknown device, which is
@@ -57,7 +73,8 @@ class Decisions:
             return absent(at), {}, None
         newest = self._store.newest_result(device)
         result, expires_at = (as_result(newest), newest.expires_at) if newest else (None, None)
-        document = self._document(record, result, record.seq, at, expires_at)
+        agents = tuple(map(_agent_facts, self._store.agents_in_force(device, at)))
+        document = self._document(record, result, record.seq, at, expires_at, agents)
         return decide(self._engine, document, at), document, newest
 
     def _document(
@@ -67,6 +84,7 @@ class Decisions:
         seq: int,
         at: datetime,
         expires_at: datetime | None,
+        agents: tuple[AgentFacts, ...] | None = None,
     ) -> JsonObject:
         facts = DeviceFacts(
             device=record.device,
@@ -76,8 +94,19 @@ class Decisions:
             ak_name=record.enrolment.ak_name,
             spiffe_id=spiffe_id(self._trust_domain, record.device),
             device_class=record.enrolment.device_class,
+            agents=agents,
         )
         return pdp_document(facts, result, at, expires_at=expires_at, seq=seq)
+
+
+def _agent_facts(record: AgentRecord) -> AgentFacts:
+    return AgentFacts(
+        name=record.name,
+        spiffe_id=record.holder,
+        agent_class=record.agent_class,
+        owner=record.owner,
+        capabilities=record.capabilities,
+    )
 
 
 def as_result(stored: StoredResult) -> AttestationResult:

@@ -184,6 +184,26 @@ class CredentialReading:
         with self._open() as connection:
             return [rows.agent_from(row) for row in connection.execute(query)]
 
+    def agents_in_force(self: _Opening, device: DeviceId, at: datetime) -> Sequence[AgentRecord]:
+        """Return the agents of a device by name whose certificate is in force.
+
+        That of a revoked agent was revoked with it.
+        """
+        at_us = to_us(at)
+        query = (
+            select(agents)
+            .join(certificates, certificates.c.sha256 == agents.c.certificate_sha256)
+            .where(
+                agents.c.device_id == device,
+                certificates.c.revoked_us.is_(None),
+                certificates.c.not_before_us <= at_us,
+                certificates.c.not_after_us > at_us,
+            )
+        )
+        with self._open() as connection:
+            found = connection.execute(query.order_by(agents.c.name))
+            return [rows.agent_from(row) for row in found]
+
     def agents_due(self: _Opening, at: datetime, limit: int) -> Sequence[AgentRecord]:
         """Return agents, not revoked, whose ``decommission_at`` has come."""
         query = select(agents).where(

@@ -205,6 +205,7 @@ def test_document_holds_the_five_fields(affirming: AttestationResult) -> None:
     }
     assert doc["affiliations"] == {"device_class": "default", "owner": "plant-7"}
     assert doc["capabilities"] == ["telemetry.write"]
+    assert "agents" not in doc, "nobody looked for them"
     assert doc["posture"] == {
         "status": "affirming",
         "vector": {"instance-identity": 2, "configuration": 2, "executables": 3, "hardware": 2},
