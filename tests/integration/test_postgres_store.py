@@ -20,6 +20,7 @@ from tests.simulators.verifier_site import VerifierSite
 from tests.verifier.store.credential_cases import (
     CredentialCases,
     check_certificates_of_before_enter_the_log,
+    followed,
 )
 from tests.verifier.store.issuing_cases import IssuingCases
 from tests.verifier.store.store_cases import StoreCases, check_older_sets_are_kept
@@ -116,6 +117,25 @@ def test_device_attests_to_a_verifier_on_postgres(tmp_path: Path, url: str) -> N
         assert device.enrol().status == 201
 
         assert [device.attest().json["status"] for _ in range(3)] == ["warning"] * 3
+
+
+def test_verifier_goes_on_from_a_dump_of_its_database(
+    tmp_path: Path, url: str, postgres: Postgres
+) -> None:
+    with VerifierSite(tmp_path, SoftManufacturer(), store=url) as site:
+        device, impostor = site.device("OLD-1"), site.device("OLD-1")
+        assert device.enrol().status == 201
+        assert device.attest().status == 200
+    site.config.write_text(site.config.read_text().replace(url, postgres.restored_dump(url)))
+
+    with site:
+        device.reconnect()
+        assert device.attest().json["status"] == "warning"
+        assert impostor.enrol().json["code"] == "device-id-taken"
+        assert site.device("NEW-1").enrol().status == 201
+        chain = followed(list(site.running.store.log_entries()))
+
+    assert chain.number == 2
 
 
 def test_identity_claimed_twice_is_alarmed_and_an_activation_is_tried_once_over_replicas(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 _PLACES = ":".join(
     [os.environ.get("PATH", ""), *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))[::-1]]
@@ -62,6 +63,16 @@ class Postgres:
         name = f"store{self._numbers}"
         self._run("createdb", "-h", str(self.folder), "-U", "tester", name)
         return f"postgresql+psycopg://tester@/{name}?host={self.folder}"
+
+    def restored_dump(self, url: str) -> str:
+        """Dump a database of this cluster and restore the dump as another; returns its URL."""
+        restored = self.new_database()
+        names = [make_url(one).database or "" for one in (url, restored)]
+        dump = str(self.folder / f"{names[0]}.dump")
+        where = ("-h", str(self.folder), "-U", "tester")
+        self._run("pg_dump", *where, "--format=custom", "--file", dump, names[0])
+        self._run("pg_restore", *where, "--exit-on-error", "--dbname", names[1], dump)
+        return restored
 
 
 @pytest.fixture(scope="session")

@@ -93,8 +93,7 @@ class Client:
             sent["Authorization"] = f"Bearer {self._token}"
         self.connection.request(method, path, body=body, headers=sent)  # type: ignore[arg-type]
         got = self.connection.getresponse()
-        headers_got = {name.lower(): value for name, value in got.getheaders()}
-        return Answer(got.status, headers_got, got.read())
+        return Answer(got.status, {k.lower(): v for k, v in got.getheaders()}, got.read())
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.request("GET", path, headers=headers)
@@ -351,6 +350,10 @@ class SiteDevice:
 
     def new_client(self) -> Client:
         return self.site.client(self.chain_pem, self.tpm.keys[KeyRole.LDEVID].private)
+
+    def reconnect(self) -> None:
+        """Connect anew next time, as to a verifier that was restarted."""
+        self._client = None
 
     def ask(self) -> dict[str, Any]:
         answer = self.client.post("/attest/v1/challenges")
