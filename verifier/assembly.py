@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.wire.ear import VerifierIdentity
+from attestation.wire.ear_values import EAR_DIALECTS
 from attestation.wire.wit import StatusEntry
 from verifier.appraisal.policy_model import AppraisalPolicy
 from verifier.appraisal.replay_cache import ReplayCache
@@ -121,13 +122,12 @@ def assemble(parts: Parts) -> Services:
         policy=parts.policy,
         replays=replays,
         signer=parts.ring,
-        identity=VerifierIdentity(
-            developer=settings.results.developer, build=f"{DISTRIBUTION} {version()}"
-        ),
+        identity=_identity(settings),
         lifetime=parts.lifetime,
         decisions=parts.decisions,
         challenges=challenges,
         revocation=parts.revocation,
+        dialect=EAR_DIALECTS[settings.results.dialect],
     )
 
     terms = _terms(parts, shelf)
@@ -161,6 +161,13 @@ def assemble(parts: Parts) -> Services:
         published=_published(parts, authority),
         key_set=lambda at: parts.ring.key_set(at, key_lifetime(settings, parts.policy)),
         unready=parts.unready,
+    )
+
+
+def _identity(settings: Settings) -> VerifierIdentity:
+    """Return who we are in a result."""
+    return VerifierIdentity(
+        developer=settings.results.developer, build=f"{DISTRIBUTION} {version()}"
     )
 
 

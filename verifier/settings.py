@@ -11,12 +11,13 @@ import difflib
 import re
 import tomllib
 import types
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, get_args, get_type_hints
 
 from attestation.limits import MAX_ENROLMENT_BYTES
+from attestation.wire.ear_values import EAR_DIALECTS, EarProfile
 from verifier.errors import SettingsInvalid
 
 DEFAULT_FILE: Final = Path("/etc/verifier/verifier.toml")
@@ -187,14 +188,16 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultSettings:
-    """[results]: how long results are believed and kept.
+    """[results]: how results are written, how long they are believed and kept.
 
     Attributes:
+        dialect: In which of EAR's dialects: ``draft-03``, ``draft-02``, ``veraison``.
         lifetime_s: Seconds until a result expires; 0 takes the appraisal policy's own value.
         history_days: Days that old results are kept.
         developer: ``ear.verifier-id`` developer.
     """
 
+    dialect: str = EarProfile.DRAFT_03.word
     lifetime_s: float = 0.0
     history_days: int = 90
     developer: str = "https://device-attestation.invalid"
@@ -347,11 +350,14 @@ def _check_ranges(settings: Settings, origin: str) -> None:
     for name, port in ports.items():
         if not 0 <= port <= 65_535:  # noqa: PLR2004 - TCP
             raise SettingsInvalid(f"{name} in {origin} must be within 0..65535, not {port}")
-    if settings.authority.backend not in {"file", "pkcs11"}:
-        raise SettingsInvalid(
-            f'authority.backend in {origin} must be "file" or "pkcs11", not '
-            f"{settings.authority.backend!r}"
-        )
+    words: dict[str, tuple[str, Collection[str]]] = {
+        "authority.backend": (settings.authority.backend, ("file", "pkcs11")),
+        "results.dialect": (settings.results.dialect, EAR_DIALECTS),
+    }
+    for name, (word, known) in words.items():
+        if word not in known:
+            wanted = " or ".join(f'"{one}"' for one in known)
+            raise SettingsInvalid(f"{name} in {origin} must be {wanted}, not {word!r}")
     urls = {"pki.url": settings.pki.url, "server.public_url": settings.server.public_url}
     for name, url in urls.items():
         if url and not _URL.fullmatch(url):
@@ -378,22 +384,3 @@ def _word(kind: object) -> str:
         bool: "true or false",
     }
     return words.get(kind, str(get_args(kind) or kind))
-
-
-def defaults_as_toml() -> str:
-    """Return a TOML file with every key at its default, for ``verifier init`` and the docs."""
-    lines: list[str] = []
-    for section, kind in _SECTIONS.items():
-        lines.append(f"[{section}]")
-        built = kind()
-        lines += [f"# {item.name} = {_toml(getattr(built, item.name))}" for item in fields(kind)]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)

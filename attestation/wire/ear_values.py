@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
 
 from attestation.result import TrustTier, TrustVector
 
@@ -19,6 +21,15 @@ class EarProfile(StrEnum):
     VERAISON = "tag:github.com,2023:veraison/ear"
     DRAFT_02 = "tag:ietf.org,2025-07:ear"
     DRAFT_03 = "tag:ietf.org,2026:rats/ear#03"
+
+    @property
+    def word(self) -> str:
+        """The dialect in a word, as settings have it: ``draft-03``."""
+        return self.name.lower().replace("_", "-")
+
+
+EAR_DIALECTS: Final = MappingProxyType({profile.word: profile for profile in EarProfile})
+"""The dialects by their word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 from attestation.errors import MalformedInput
@@ -19,7 +20,7 @@ from attestation.evidence import Evidence
 from attestation.logs.ima.progress import RuntimeProgress
 from attestation.refusals import RefusalCode
 from attestation.result import AttestationResult, StepVerdict, TrustTier
-from attestation.wire.ear import VerifierIdentity, encode_ear
+from attestation.wire.ear import EarProfile, VerifierIdentity, encode_ear
 from attestation.wire.evidence_codec import decode_evidence
 from verifier.appraisal.appraise import appraise
 from verifier.appraisal.freshness import Challenge, issued_at, mark_seen
@@ -103,6 +104,7 @@ class Attest:
         replays: Logs replayed before.
         signer: Signs results.
         identity: Who we are in a result.
+        dialect: In which of EAR's dialects results are written.
         lifetime: How long a result is believed.
         decisions: The decision policy.
         challenges: Makes the next challenge.
@@ -126,6 +128,7 @@ class Attest:
         decisions: Decisions,
         challenges: Challenges,
         revocation: RevocationPolicy | None = None,
+        dialect: EarProfile = EarProfile.DRAFT_03,
     ) -> None:
         self._revocation = revocation
         self._store = store
@@ -138,7 +141,7 @@ class Attest:
         self._banks = tuple(selection.bank for selection in policy.selections)
         self._replays = replays
         self._signer = signer
-        self._identity = identity
+        self._encode = partial(encode_ear, verifier=identity, profile=dialect)
         self._lifetime = lifetime
         self._decisions = decisions
         self._challenges = challenges
@@ -215,9 +218,8 @@ class Attest:
     ) -> Draft:
         """Sign a result and put a draft together."""
         expires_at = self._expiry(result, at)
-        claims = encode_ear(
+        claims = self._encode(
             result,
-            verifier=self._identity,
             issued_at=at,
             expires_at=expires_at,
             # a result says whose key it was only if that key's signature held

@@ -6,14 +6,17 @@ import hashlib
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import jwt
 import pytest
 
 from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
-from attestation.wire.ear import verify_ear_jwt
+from attestation.wire.ear import EarProfile, verify_ear_jwt
 from attestation.wire.media_types import EVIDENCE
 from tests.simulators.firmware_log import NO_ACTION, agile_event
+from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import Answer, SiteDevice, VerifierSite, boot_log, now
 from verifier.appraisal.replay_cache import ReplayCache
 from verifier.ports.credentials import SUPERSEDED
@@ -34,6 +37,26 @@ def test_answer_holds_a_result_signed_by_a_published_key(
 
     assert set(ear.submods) == {device.device_id}
     assert ear.status.label == answer["status"] == "warning"
+
+
+@pytest.mark.parametrize("profile", EarProfile)
+def test_results_are_written_in_the_dialect_that_the_settings_name(
+    profile: EarProfile, tmp_path: Path
+) -> None:
+    extra = f'[results]\ndialect = "{profile.word}"'
+    with VerifierSite(tmp_path, SoftManufacturer(), extra=extra) as site:
+        device = site.device("DIALECT-1")
+        enrolled = device.enrol().json
+        answer = device.attest().json
+        keys = site.client().get("/.well-known/jwks.json").json
+
+    for token in (enrolled["result"], answer["result"]):
+        ear = verify_ear_jwt(token, keys, at=datetime.now(UTC))
+        claims = jwt.decode(token, options={"verify_signature": False})
+        assert (ear.profile, claims["eat_profile"]) == (profile, profile.value)
+        dotted = "ear.status" in claims["submods"][device.device_id]
+        assert dotted is (profile is not EarProfile.DRAFT_03)
+    assert ear.status.label == answer["status"]
 
 
 def test_quote_held_back_gains_no_belief_beyond_its_nonces_lifetime(
