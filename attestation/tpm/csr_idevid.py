@@ -111,10 +111,12 @@ class ProvenDeviceKeys:
     Attributes:
         idevid: Unrestricted identity key; it signed the content.
         iak: Restricted attestation key; it certified ``idevid``.
+        firmware_version: What the TPM said with it that it runs; vendor's number, 64 bits.
     """
 
     idevid: TpmPublic
     iak: TpmPublic
+    firmware_version: int
 
 
 def build_content(content: TcgCsrIdevidContent, *, entropy: bytes) -> bytes:
@@ -255,7 +257,7 @@ def prove_device_keys(request: TcgCsrIdevid) -> ProvenDeviceKeys:
             "the IAK's certification names another object than the IDevID in this request",
             structure=_CONTENT,
         )
-    return ProvenDeviceKeys(idevid=idevid, iak=iak)
+    return ProvenDeviceKeys(idevid=idevid, iak=iak, firmware_version=attest.firmware_version)
 
 
 def _payload(content: TcgCsrIdevidContent) -> tuple[bytes, ...]:

@@ -7,7 +7,7 @@ import hmac
 from attestation.errors import IdentityMismatch, SignatureInvalid
 from attestation.evidence import Quote, certify_qualifying_data
 from attestation.refusals import RefusalCode
-from attestation.tpm.attest import parse_attest
+from attestation.tpm.attest import Attest, parse_attest
 from attestation.tpm.public import TpmPublic
 from attestation.tpm.signature import verify_attest
 
@@ -22,7 +22,7 @@ def require_certified(
     nonce: bytes,
     subject: str,
     other_key: RefusalCode,
-) -> None:
+) -> Attest:
     """Check that ``iak`` certified the key ``public`` for this nonce (TPM 2.0 Part 3, 18.2).
 
     The Name is computed from the public area as submitted, attributes included, so a key with
@@ -35,6 +35,9 @@ def require_certified(
         nonce: The enrolment challenge.
         subject: ``idevid`` or ``ldevid``.
         other_key: Code for "another key was certified".
+
+    Returns:
+        What the TPM attested, now proven.
 
     Raises:
         SignatureInvalid: ``certify-signature-invalid``, or the quote codes for magic and type.
@@ -69,3 +72,4 @@ def require_certified(
             "in one TPM",
             structure=_STRUCTURE,
         )
+    return attest

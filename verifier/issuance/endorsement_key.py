@@ -48,6 +48,7 @@ class JudgedEk:
         endorsed_from: Start of the endorsement (aware).
         endorsed_until: End of it (aware).
         refusal: Why its certificate is not believed, though the key is listed; None if it is.
+        manufacturer: TCG vendor id of the TPM's maker; empty where no certificate is believed.
     """
 
     public: TpmPublic
@@ -57,6 +58,7 @@ class JudgedEk:
     endorsed_from: datetime
     endorsed_until: datetime
     refusal: AttestationError | None = None
+    manufacturer: str = ""
 
     @property
     def key(self) -> EkKey:
@@ -168,6 +170,7 @@ def _by_certificate(
         anchor_sha256=endorsed.anchor_sha256,
         endorsed_from=endorsed.not_before,
         endorsed_until=until,
+        manufacturer=endorsed.maker.manufacturer,
     )
 
 

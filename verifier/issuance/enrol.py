@@ -10,7 +10,8 @@ The order is that of the argument. A request is accepted only if
 3. initial trust holds: the TPM has given back what was wrapped to endorsement key and attestation
    key, the clouds have signed what they are said to have signed,
 4. the nonce is ours, issued to this connection,
-5. the IAK certified LDevID (and IDevID) keys for this nonce: they live in one TPM,
+5. the IAK certified LDevID (and IDevID) keys for this nonce: they live in one TPM, which, where its
+   maker is known by its EK certificate, runs no firmware that a published attack breaks,
 6. the CSR is signed by that LDevID key,
 7. evidence passes the same appraisal as ever after; a result that is shown is ours or a trusted
    verifier's, affirming, and names this device and key (:mod:`verifier.issuance.passport`).
@@ -34,6 +35,7 @@ from verifier.appraisal.appraise import appraise
 from verifier.appraisal.enrolment import Enrolment
 from verifier.appraisal.freshness import Challenge, ForSubject, mark_seen
 from verifier.appraisal.replay_cache import ReplayCache
+from verifier.endorsement.firmware import Version, require_firmware, version_from_quote
 from verifier.issuance.agent_state import require_endorsed
 from verifier.issuance.certification import require_certified
 from verifier.issuance.contraindicated import evidence_refused
@@ -105,7 +107,9 @@ def judge_enrolment(
     trusted, identities = prove_trust(case, activations)
     for_us = ForSubject(challenge=challenge, subject=case.subject)
     for_us.open(case.nonce, "", at)
-    _require_one_tpm(request, case.claimed, case.nonce)
+    runs = _require_one_tpm(request, case.claimed, case.nonce)
+    if case.ek is not None:
+        require_firmware(case.ek.manufacturer, runs, terms.sources.ek_rules.denials)
     enrolment, result = _appraised(case, for_us, replays)
     ldevid = case.claimed.ldevid
     return AcceptedEnrolment(
@@ -128,8 +132,11 @@ def judge_enrolment(
     )
 
 
-def _require_one_tpm(request: EnrolmentRequest, claimed: ClaimedIdentity, nonce: bytes) -> None:
-    """Proofs 5 and 6: the IAK certified the keys for this nonce; the LDevID key signed the CSR."""
+def _require_one_tpm(request: EnrolmentRequest, claimed: ClaimedIdentity, nonce: bytes) -> Version:
+    """Proofs 5 and 6: the IAK certified the keys for this nonce; the LDevID key signed the CSR.
+
+    Returns what firmware the TPM runs now, as it says itself under the IAK.
+    """
     if request.ldevid_certify is None or (
         claimed.idevid is not None and request.idevid_certify is None
     ):
@@ -147,7 +154,7 @@ def _require_one_tpm(request: EnrolmentRequest, claimed: ClaimedIdentity, nonce:
             subject="idevid",
             other_key=RefusalCode.IDEVID_IAK_MISMATCH,
         )
-    require_certified(
+    attest = require_certified(
         request.ldevid_certify,
         claimed.iak,
         claimed.ldevid,
@@ -156,6 +163,7 @@ def _require_one_tpm(request: EnrolmentRequest, claimed: ClaimedIdentity, nonce:
         other_key=RefusalCode.CERTIFY_MISMATCH,
     )
     require_csr_by(request.csr, claimed.ldevid)
+    return version_from_quote(attest.firmware_version)
 
 
 def _appraised(

@@ -31,6 +31,7 @@ from attestation.refusals import RefusalCode
 from attestation.tpm.csr_idevid import TcgCsrIdevid, prove_device_keys
 from attestation.tpm.public import TpmPublic, parse_public
 from verifier.endorsement.ek import EkEndorsement, EkRules, judge_ek
+from verifier.endorsement.firmware import Version, version_from_quote
 from verifier.endorsement.vendor_roots import VendorRoots
 from verifier.issuance.credential_activation import EkKey
 from verifier.issuance.enrol import device_id_from_serial
@@ -152,7 +153,9 @@ def judge_manufacture(
         model=model,
         idevid=keys.idevid,
         iak=keys.iak,
-        ek=None if ek is None or allowed else _endorsed(content.ek_certificate, ek, at),
+        ek=None
+        if ek is None or allowed
+        else _endorsed(content.ek_certificate, ek, at, version_from_quote(keys.firmware_version)),
         allowed_ek=allowed,
     )
 
@@ -230,8 +233,13 @@ def _allowed(ca_data: bytes, terms: EkTerms) -> TpmPublic | None:
     return public if hashlib.sha256(public.spki_der).digest() in terms.allowed else None
 
 
-def _endorsed(raw: bytes, terms: EkTerms, at: datetime | None) -> EkEndorsement | None:
-    """Judge the EK certificate of a request, as read from NV: padding may follow it."""
+def _endorsed(
+    raw: bytes, terms: EkTerms, at: datetime | None, runs: Version
+) -> EkEndorsement | None:
+    """Judge the EK certificate of a request, as read from NV: padding may follow it.
+
+    Judged with it is the firmware that the TPM ``runs`` now.
+    """
     if at is None:
         raise ValueError("an EK certificate is judged at a moment")
     if not raw:
@@ -239,7 +247,7 @@ def _endorsed(raw: bytes, terms: EkTerms, at: datetime | None) -> EkEndorsement 
             raise _invalid("there is no EK certificate in it, and this line wants one")
         return None
     certificate = read_certificate(raw, from_nv=True)
-    return judge_ek(certificate, (), terms.roots, at, rules=terms.rules)
+    return judge_ek(certificate, (), terms.roots, at, rules=terms.rules, firmware=runs)
 
 
 def _text(raw: bytes, field: str) -> str:

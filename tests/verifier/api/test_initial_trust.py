@@ -126,6 +126,21 @@ def test_key_of_another_maker_is_refused_before_anything_is_wrapped_to_it(
     refused(yard.begin(yard.site.client(), new("ANY"), foreign), "ek-certificate-untrusted")
 
 
+def test_tpm_that_runs_firmware_with_a_known_hole_is_refused_until_it_is_updated(
+    yard: TrustYard, new: Callable[[str], SiteDevice]
+) -> None:
+    """By what the TPM says now under its attestation key: its certificate says 7.63 all along."""
+    device, ek = new("ANY"), yard.certified_ek()
+    device.tpm.firmware_version = 7 << 48 | 61 << 32
+
+    denied = refused(yard.enrol(device, ek=ek, idevid=False), "tpm-firmware-denied")
+    device.tpm.firmware_version = 7 << 48 | 62 << 32
+    mended = yard.enrol(device, ek=ek, idevid=False)
+
+    assert "IFX firmware 7.61.0.0 falls to CVE-2017-15361" in denied.json["detail"]
+    assert mended.status == 201, mended.body
+
+
 def test_certificate_of_another_key_is_refused(
     yard: TrustYard, new: Callable[[str], SiteDevice]
 ) -> None:

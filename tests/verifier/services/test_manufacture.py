@@ -19,7 +19,13 @@ from attestation.certificates import (
     spki_der,
 )
 from attestation.ek.certificate import parse_maker_certificate
-from attestation.errors import IdentityMismatch, InputError, NotFresh, VerificationError
+from attestation.errors import (
+    IdentityMismatch,
+    InputError,
+    NotFresh,
+    UntrustedEndorsement,
+    VerificationError,
+)
 from attestation.refusals import RefusalCode as Code
 from attestation.tpm import csr_idevid
 from attestation.tpm.ek_templates import EkTemplate, ek_template
@@ -28,6 +34,7 @@ from attestation.tpm.templates import iak_branches, idevid_branches, policy_or
 from attestation.wire.manufacture_codec import decode_challenge, encode_challenge
 from tests.attestation.tpm.structures import ATTESTZ
 from tests.simulators import soft_tpm_maker
+from tests.simulators.soft_device import SoftTpm
 from tests.simulators.soft_factory import SoftUnit, wrong_answer
 from tests.verifier.appraisal.courtroom import NOW
 from tests.verifier.issuance.factory_floor import owner_ca
@@ -212,6 +219,17 @@ def test_software_with_a_stolen_ek_certificate_cannot_answer(floor: Floor, unit:
 
     with pytest.raises(ValueError, match="TPM_RC_INTEGRITY"):
         unit.answer(challenge)
+
+
+def test_unit_whose_tpm_runs_firmware_with_a_known_hole_is_not_made(floor: Floor) -> None:
+    unit = SoftUnit("EB-80", MAKER, tpm=SoftTpm(firmware_version=7 << 48 | 61 << 32))
+
+    with pytest.raises(UntrustedEndorsement) as caught:
+        floor.line().challenge(unit.request())
+
+    assert caught.value.code is Code.TPM_FIRMWARE_DENIED
+    unit.tpm.firmware_version = 7 << 48 | 62 << 32
+    assert floor.make(unit).made.resident
 
 
 def test_proof_does_not_carry_over_to_other_keys(floor: Floor, unit: SoftUnit) -> None:
