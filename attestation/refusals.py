@@ -66,7 +66,6 @@ class RefusalCode(StrEnum):
     REFERENCE_MISMATCH = "reference-mismatch"
     REFERENCE_MISSING = "reference-missing"
     POLICY_INVALID = "policy-invalid"
-    POLICY_UNKNOWN = "policy-unknown"
 
     # --- endorsement and identity ----------------------------------------------------------
     CERTIFICATE_UNTRUSTED = "certificate-untrusted"
@@ -183,7 +182,6 @@ class RefusalCode(StrEnum):
     IMA_SIGNATURE_INVALID = "ima-signature-invalid"
     IMA_SIGNER_UNKNOWN = "ima-signer-unknown"
     IMA_BOOT_AGGREGATE_MISMATCH = "ima-boot-aggregate-mismatch"
-    RUNTIME_POLICY_MISSING = "runtime-policy-missing"
     RUNTIME_POLICY_INVALID = "runtime-policy-invalid"
 
     # --- the AI agent's own files ------------------------------------------------------------
@@ -259,7 +257,6 @@ class RefusalCode(StrEnum):
     SOURCE_UNREADABLE = "source-unreadable"
     VERIFIER_UNREACHABLE = "verifier-unreachable"
     VERIFIER_UNTRUSTED = "verifier-untrusted"
-    ENROLMENT_REFUSED = "enrolment-refused"
     BROKER_UNREACHABLE = "broker-unreachable"
     STATE_UNWRITABLE = "state-unwritable"
     STATE_CORRUPT = "state-corrupt"

@@ -121,6 +121,30 @@ def test_refusal_page_of_this_checkout_explains_every_code() -> None:
     assert check_refusals.faults(page, list(RefusalCode)) == []
 
 
+@pytest.mark.parametrize(
+    ("packages", "tests", "complaint"),
+    [
+        ("raise Refused(Code.NONCE_REUSED)", 'code == "nonce-reused"', ""),
+        ("raise Refused(Code.NONCE_REUSED)", "is Code.NONCE_REUSED", ""),
+        ("", "is Code.NONCE_REUSED", "is given by nothing"),
+        ("Code.NONCE_REUSED_TWICE", "is Code.NONCE_REUSED", "is given by nothing"),
+        ("Code.NONCE_REUSED", "", "is expected by no test"),
+        ("Code.NONCE_REUSED", '"nonce-reused-twice"', "is expected by no test"),
+    ],
+)
+def test_code_that_nothing_gives_or_expects_is_refused(
+    packages: str, tests: str, complaint: str
+) -> None:
+    found = "".join(check_refusals.unshown([RefusalCode.NONCE_REUSED], packages, tests))
+
+    assert bool(found) is bool(complaint)
+    assert complaint in found
+
+
+def test_every_code_of_this_checkout_is_given_and_tested() -> None:
+    assert check_refusals.unshown(RefusalCode, *check_refusals.sources()) == []
+
+
 COLLECTED = ["tests/x.py::test_a", "tests/x.py::test_b[one]", "tests/x.py::test_b[two]"]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Annotated, Final
 
 import typer
 from cryptography import x509
 
-from attestation.identity import device_id
+from attestation.identity import DeviceId, device_id
 from attestation.refusals import RefusalCode
 from verifier.api.documents import moment
 from verifier.cli import context, output
@@ -18,6 +20,7 @@ from verifier.cli.context import Json
 from verifier.errors import RequestRefused
 from verifier.issuance.reasons import Reason, parse_reason, reason_word
 from verifier.issuance.revocation_policy import UNKNOWN_EVENT, Action, Event
+from verifier.ports import Store
 from verifier.ports.credentials import CredentialKind, StoredCertificate
 from verifier.services.revocation import Outcome, Revocation
 from verifier.sources import SystemClock, revocation_policy_named
@@ -29,6 +32,9 @@ certificates.command("audit")(audit)
 
 SOON: Final = 1 / 3
 """A certificate that is not replaced in the last third of its life will be missed soon."""
+
+PAGE: Final = 1000
+"""How many are read at once."""
 
 Name = Annotated[
     str,
@@ -47,7 +53,8 @@ def list_certificates(
         bool | None, typer.Option("--revoked/--in-force", help="Only these.")
     ] = None,
     ends_within: Annotated[
-        int | None, typer.Option(min=0, help="Only those in force that end within so many days.")
+        int | None,
+        typer.Option(min=0, help="Only those in force, not replaced, that end in so many days."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -55,11 +62,12 @@ def list_certificates(
     at = SystemClock().now()
     chosen = device_id(device) if device else None
     store = context.store(context.settings())
-    found = [
+    wanted = (
         one
-        for one in store.certificates(device=chosen, after=after, limit=limit)
+        for one in _from(store, chosen, after)
         if _wanted(one, at, revoked=revoked, ends_within=ends_within)
-    ]
+    )
+    found = list(islice(wanted, limit))
     if as_json:
         output.say_json([document(one, at) for one in found])
         return
@@ -77,6 +85,13 @@ def list_certificates(
     output.say_table(("number", "serial", "holder", "state", "ends", "reason"), rows)
 
 
+def _from(store: Store, device: DeviceId | None, after: int) -> Iterator[StoredCertificate]:
+    """Go through certificates page by page: those that are asked for may be the newest."""
+    while page := store.certificates(device=device, after=after, limit=PAGE):
+        yield from page
+        after = page[-1].number
+
+
 def _wanted(
     one: StoredCertificate, at: datetime, *, revoked: bool | None, ends_within: int | None
 ) -> bool:
@@ -84,7 +99,7 @@ def _wanted(
         return False
     if ends_within is None:
         return True
-    in_force = one.revoked_at is None and one.certificate.not_after > at
+    in_force = one.revoked_at is None and one.ends_at is None and one.certificate.not_after > at
     return in_force and one.certificate.not_after <= at + timedelta(days=ends_within)
 
 

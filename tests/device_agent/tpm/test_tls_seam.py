@@ -229,13 +229,14 @@ def test_a_key_that_is_not_on_a_curve_is_refused(site: Site) -> None:
         (spki(rsa_key), "elliptic curve"),
         (b"\x30\x00", "SubjectPublicKeyInfo"),
     ):
-        with pytest.raises(TlsSeamUnusable, match=words):
+        with pytest.raises(TlsSeamUnusable, match=words) as refused:
             use_tpm_key(
                 site.context(ssl.PROTOCOL_TLS_CLIENT),
                 certificate_chain_pem=pem(site.leaf("leaf", rsa_key)),
                 spki_der=spki_der,
                 sign_digest=lambda digest: digest,
             )
+        assert refused.value.code is RefusalCode.TLS_SEAM_UNUSABLE
 
 
 def _busy(_digest: bytes) -> bytes:

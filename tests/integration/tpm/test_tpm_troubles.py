@@ -138,8 +138,9 @@ def test_patience_ends_and_a_later_call_succeeds(tpm: EsapiTpm, swtpm: SoftwareT
         behind.status()
         line.interrupt = lambda code: RETRY if code == QUOTE else None
         started = time.monotonic()
-        with pytest.raises(TpmBusy, match="more time 3 times"):
+        with pytest.raises(TpmBusy, match="more time 3 times") as refused:
             behind.quote(SELECTIONS, bytes(32))
+        assert refused.value.code is RefusalCode.TPM_BUSY
         assert 0.1 <= time.monotonic() - started < 5
         line.interrupt = lambda _code: None
         assert behind.quote(SELECTIONS, bytes(32)).attest

@@ -22,9 +22,12 @@ from tests.simulators.made_authority import copy_authority
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.softhsm import PIN, tokens
 from tests.simulators.verifier_site import SiteDevice, VerifierSite
+from verifier.issuance.certificate_profile import DEFAULT_PROFILES
 from verifier.keys.authority import DEVICE_CA, create_authority
+from verifier.keys.authority_status import authority_status
 from verifier.keys.offline_root import OFFLINE_ROOT
 from verifier.keys.ring import KeyRing
+from verifier.settings import load_settings
 from verifier.store.migrate import migrate
 from verifier.store.sql_store import open_store
 
@@ -199,7 +202,7 @@ def test_nothing_is_changed_while_the_log_cannot_be_written(host: Host) -> None:
     assert host.states() == ["root", "current"]
 
 
-def test_status_says_that_an_expired_ca_cannot_issue(host: Host, tmp_path: Path) -> None:
+def test_status_warns_of_a_ca_that_ends_soon(host: Host, tmp_path: Path) -> None:
     csr, certificate = tmp_path / "ca.csr", tmp_path / "ca.pem"
     host.ca("request", csr)
     host.ca("sign", csr, "--root", host.root, "--out", certificate, "--days", "30")
@@ -207,6 +210,18 @@ def test_status_says_that_an_expired_ca_cannot_issue(host: Host, tmp_path: Path)
     assert "ca-expires-soon" in host.codes()
     code, _, errors = host.run("ca", "status")
     assert (code, "warning: ca-expires-soon" in errors) == (0, True)
+
+
+def test_status_fails_once_the_issuing_ca_has_ended(host: Host) -> None:
+    settings = load_settings((host.folder / "verifier.toml").read_text(), "here", {})
+    current = authority_status(settings, os.environ, datetime.now(UTC), DEFAULT_PROFILES)
+    (ends,) = [one.not_after for one in current.authorities if one.state == "current"]
+    assert ends is not None
+
+    found = authority_status(settings, os.environ, ends, DEFAULT_PROFILES).findings
+
+    assert found[0].failed
+    assert "ca-expired" in {one.code for one in found if one.failed}
 
 
 def test_status_fails_once_no_certificate_can_be_issued_before_the_ca_ends(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from attestation.errors import AttestationError
 from attestation.identity import DeviceId
 from attestation.result import AttestationResult, TrustVector
 from attestation.wire.ear import VerifierIdentity, encode_ear
+from tests.simulators.command_line import runner
 from verifier.cli.query import _believe, load_key_set
 from verifier.errors import ServiceError
 from verifier.keys.ring import KeyRing
@@ -97,3 +99,18 @@ def test_key_set_is_read_from_files_and_https_only(tmp_path: Path) -> None:
     for named in (str(wrong), "http://verifier.example/jwks", str(tmp_path / "absent")):
         with pytest.raises(ServiceError):
             load_key_set(named, None)
+
+
+def test_broker_that_nobody_runs_is_told_by_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text('{"keys": []}')
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    words = ("query", "sn-0001", "--mqtt", f"mqtts://{address}", "--jwks", jwks)
+
+    code, _, errors = runner(monkeypatch, capfd)(*words, "--requester", "operator")
+
+    assert code == 4
+    assert errors.startswith(f"verifier: broker-unreachable: {address}: ")

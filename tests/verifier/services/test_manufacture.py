@@ -401,8 +401,11 @@ def test_malformed_answer_is_refused_and_spends_nothing(
     request = unit.request()
     floor.line().challenge(request)
 
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as refused:
         floor.line().issue(request, answer=raw)
+    assert refused.value.code is (
+        Code.TOO_LARGE if len(raw) > 16_384 else Code.ACTIVATION_FILE_MALFORMED
+    )
     assert floor.line().waits(request)
 
 
