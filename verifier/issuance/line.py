@@ -148,18 +148,23 @@ class LineRecord:
         return None
 
     def clashes(self, accepted: AcceptedManufacture) -> tuple[MadeDevice, ...]:
-        """Return what stands for the same device name, or with one of the same keys."""
+        """Return what stands for the same device name, or with one of the same keys.
+
+        The endorsement key is one of them: a TPM has one identity, by whichever template.
+        """
         traits: tuple[bytes | str, ...] = (
             accepted.device,
             _key(accepted.idevid.spki_der),
             _key(accepted.iak.spki_der),
+            *filter(None, (accepted.ek_sha256,)),
         )
         numbers = {number for trait in traits for number in self._by_trait.get(trait, ())}
         return tuple(self.made[one] for one in sorted(numbers) if one not in self._replaced)
 
     def _apply_issued(self, made: MadeDevice) -> None:
         self.made[made.number] = made
-        for trait in (made.device, made.idevid_key, made.iak_key):
+        traits: tuple[bytes | str, ...] = (made.device, made.idevid_key, made.iak_key)
+        for trait in (*traits, *filter(None, (made.ek_sha256,))):
             self._by_trait.setdefault(trait, []).append(made.number)
         for earlier in made.replaces:
             self._replaced[earlier] = made.number

@@ -261,6 +261,6 @@ def _already_made(accepted: AcceptedManufacture, standing: tuple[MadeDevice, ...
     told = ", ".join(f"{one.serial} (entry {one.number}, {one.at:%Y-%m-%d})" for one in standing)
     return Conflict(
         RefusalCode.ALREADY_MANUFACTURED,
-        f"{accepted.hardware_serial}: certificates for this serial or these keys were given "
-        f"before: {told}; if this unit is to take their place, say --replace REASON",
+        f"{accepted.hardware_serial}: certificates for this serial, these keys or this TPM "
+        f"were given before: {told}; if this unit is to take their place, say --replace REASON",
     )

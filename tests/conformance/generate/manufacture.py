@@ -96,6 +96,7 @@ def cases() -> list[Json]:
         *_sizes(),
         *_proofs(),
         *_lists(),
+        *_twice(),
     ]
 
 
@@ -148,6 +149,82 @@ def _lists() -> list[Json]:
             ek=ek,
         ),
     ]
+
+
+def _twice() -> list[Json]:
+    tpm, other = FixedTpm(), FixedTpm("BOX-0043")
+    once = "A line that makes two devices of one name has made one that nobody can tell apart."
+    ek = {"roots": [blob(maker().root_der)], "at": NOW.isoformat()}
+
+    def request(of: FixedTpm, serial: bytes, der: bytes = b"") -> bytes:
+        return signed(of, honest_content(of, product_serial=serial, ek_certificate=der))
+
+    before = [blob(request(tpm, b"BOX-0042"))]
+    endorsed = request(tpm, b"BOX-0042", certificate())
+    clashes = {
+        "serial-made-for-another": (
+            "A second unit with a serial that was made is refused", request(other, b"BOX-0042")),
+        "serial-made-in-other-letters": (
+            "A second unit whose serial would name the same device is refused",
+            request(other, b"box.0042")),
+        "keys-made-under-another-serial": (
+            "Keys that were certified under one serial are not certified under another",
+            request(tpm, b"BOX-0043")),
+    }  # fmt: skip
+    made = [
+        refused(
+            name,
+            title,
+            "already-manufactured",
+            once,
+            asked,
+            verdict="refused",
+            made=before,
+        )
+        for name, (title, asked) in clashes.items()
+    ]
+    made.append(
+        refused(
+            "tpm-made-under-another-serial",
+            "A TPM that was made gets no second identity by other keys",
+            "already-manufactured",
+            once,
+            request(other, b"BOX-0043", certificate()),
+            verdict="refused",
+            made=[blob(endorsed)],
+            ek=ek,
+        )
+    )
+    made.append(
+        refused(
+            "residency-unproven",
+            "A line that wants the TPM proven makes nothing before it is",
+            "activation-missing",
+            "Whoever has a copy of an EK certificate can put it into a request.",
+            endorsed,
+            verdict="refused",
+            made=[],
+            activation=True,
+            ek=ek,
+        )
+    )
+    neighbours = {
+        "same-unit-again": ("A unit that was made may ask again", request(tpm, b"BOX-0042")),
+        "another-unit-after-it": ("Another unit is made after it", request(other, b"BOX-0043")),
+    }
+    made += [
+        case(
+            f"tcg-csr-{name}",
+            "N13 N44",
+            title,
+            kind="tcg-csr",
+            given={"request": blob(asked), "made": before},
+            verdict="accepted",
+            why="The neighbour of the unit that is refused because of an earlier one.",
+        )
+        for name, (title, asked) in neighbours.items()
+    ]
+    return made
 
 
 def _sizes() -> list[Json]:

@@ -238,7 +238,7 @@ def test_proof_does_not_carry_over_to_other_keys(floor: Floor, unit: SoftUnit) -
     thief = SoftUnit("EB-78", MAKER, ek=unit.ek)
 
     with pytest.raises(IdentityMismatch) as caught:
-        floor.line().issue(thief.request())
+        floor.line().issue(thief.request(), replace="repaired, it says")
     assert caught.value.code is Code.ACTIVATION_MISSING
 
 
@@ -299,6 +299,23 @@ def test_second_serial_for_one_tpm_is_refused(floor: Floor, unit: SoftUnit) -> N
     floor.make(unit)
 
     refusal(floor, SoftUnit("EB-78", MAKER, tpm=unit.tpm, ek=unit.ek))
+
+
+def test_tpm_that_was_made_has_no_second_identity_by_other_keys(
+    floor: Floor, unit: SoftUnit
+) -> None:
+    """Keys of another template, or made after the TPM was cleared, are still that TPM's."""
+    floor.make(unit)
+
+    refusal(floor, SoftUnit("EB-78", MAKER, ek=unit.ek))
+    assert floor.make(SoftUnit("EB-79", MAKER)).made.serial == "EB-79"
+
+
+def test_units_of_which_no_endorsement_key_is_believed_do_not_clash() -> None:
+    floor = Floor(ek=None, activation=False)
+
+    for serial in ("EB-77", "EB-78"):
+        assert not floor.line().issue(SoftUnit(serial, MAKER).request()).again
 
 
 def test_replacement_is_made_only_with_a_reason_and_kept(floor: Floor, unit: SoftUnit) -> None:
