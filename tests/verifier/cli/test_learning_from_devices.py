@@ -135,3 +135,37 @@ def test_learnt_runtime_policy_accepts_the_device_it_is_of(begin: Begin, tmp_pat
     assert added[0] == 0, added
     assert accepted[0] == "affirming"
     assert changed == ("warning", ["ima-file-unknown"])
+
+
+def test_runtime_policy_is_tried_before_it_goes_live(begin: Begin, tmp_path: Path) -> None:
+    site, run = begin(POLICY)
+    device = site.device("SN-0001")
+    kernel = device.measures(tmp_path / "ima")
+    for path in (b"/usr/bin/env", b"/usr/bin/sh"):
+        kernel.measure(path, digest_of(path))
+    assert device.enrol().status == 201
+    wider, stricter = tmp_path / "wider.toml", tmp_path / "stricter.toml"
+    wider.write_text(run("runtime-policy", "learn", device.device_id, "--name", "box")[1])
+    hole = digest_of(b"/usr/bin/env").hex()
+    stricter.write_text(f"{wider.read_text()}\ndenied = '''\nsha256:{hole}  a known hole\n'''\n")
+
+    better = run("runtime-policy", "dry-run", wider, "--json")
+    assert run("runtime-policy", "add", wider)[0] == 0
+    in_use()
+    device.ima_next = 0
+    assert status(device)[0] == "affirming"
+    same = run("runtime-policy", "dry-run", wider)
+    worse = run("runtime-policy", "dry-run", stricter)
+    in_use()
+    wrong = run("runtime-policy", "dry-run", tmp_path / "absent.toml")
+
+    assert (better[0], json.loads(better[1])["devices"][0]["change"]) == (0, "better")
+    assert same == (
+        0,
+        "1 devices: 0 worse, 0 better, 1 the same, 0 not judged. Nothing was changed\n",
+        "",
+    )
+    assert worse[0] == 1, worse
+    assert "sn-0001\tworse\taffirming\tcontraindicated\tima-file-denied: " in worse[1]
+    assert wrong[0] == 2
+    assert status(device)[0] == "affirming"
