@@ -14,6 +14,7 @@ from attestation.logs.contents import SHIM_SURPLUS_BYTES
 from attestation.logs.event_types import EventType
 from attestation.logs.replay import MeasuredEvent
 from attestation.uefi.device_path import device_path_text
+from attestation.uefi.device_security import parse_device_security
 from attestation.uefi.firmware import (
     IMAGE_LOAD_SURPLUS,
     parse_firmware_blob,
@@ -26,7 +27,7 @@ from attestation.uefi.loaders import measured_name
 from attestation.uefi.partition_table import parse_partition_table
 from attestation.uefi.signatures import parse_admission, parse_signature_lists
 from attestation.uefi.tagged import walk_tagged_events
-from attestation.uefi.text import shown
+from attestation.uefi.text import any_text, shown
 from attestation.uefi.variables import boot_number, parse_boot_order, parse_variable
 
 _LISTS: Final = frozenset(
@@ -94,6 +95,17 @@ def _post_code(content: bytes) -> str:
     return text if text.isascii() and " " in text else _blob(content)
 
 
+def _named_post_code(content: bytes) -> str:
+    return any_text(content) or _named_blob(content)
+
+
+def _device_security(content: bytes) -> str:
+    found = parse_device_security(content)
+    place = ", ".join(part for part in (device_path_text(found.path), found.state) if part)
+    told = f"{found.device} {place}".rstrip()
+    return f"{told}: {found.what}, {shown(found.value)}"
+
+
 def _tables(content: bytes) -> str:
     return ", ".join(vendor for vendor, _ in parse_handoff_tables(content).tables)
 
@@ -130,6 +142,7 @@ _WRITERS: Final[dict[int, Callable[[bytes], str]]] = {
         (EventType.EFI_PLATFORM_FIRMWARE_BLOB, _blob),
         (EventType.EFI_PLATFORM_FIRMWARE_BLOB2, _named_blob),
         (EventType.POST_CODE, _post_code),
+        (EventType.POST_CODE2, _named_post_code),
         (EventType.EFI_HANDOFF_TABLES, _tables),
         (EventType.TABLE_OF_DEVICES, _tables),
         (EventType.EFI_HANDOFF_TABLES2, _named_tables),
@@ -137,5 +150,9 @@ _WRITERS: Final[dict[int, Callable[[bytes], str]]] = {
         (EventType.EFI_GPT_EVENT2, _partitions),
         (EventType.EVENT_TAG, _tags),
         (EventType.IPL, measured_name),
+        (EventType.EFI_SPDM_FIRMWARE_BLOB, _device_security),
+        (EventType.EFI_SPDM_FIRMWARE_CONFIG, _device_security),
+        (EventType.EFI_SPDM_DEVICE_POLICY, _variable),
+        (EventType.EFI_SPDM_DEVICE_AUTHORITY, _authority),
     )
 }

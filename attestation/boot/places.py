@@ -7,6 +7,7 @@ from typing import Final
 from attestation.errors import InputError
 from attestation.logs.event_types import EventType, event_type_name
 from attestation.uefi.device_path import device_path_text
+from attestation.uefi.device_security import parse_device_security
 from attestation.uefi.firmware import IMAGE_LOAD_SURPLUS, parse_firmware_blob, parse_image_load
 from attestation.uefi.text import any_text, shown
 
@@ -23,6 +24,7 @@ IMAGE_LOADS: Final = frozenset(
 _NAMED_BLOBS: Final = (int(EventType.EFI_PLATFORM_FIRMWARE_BLOB2), int(EventType.POST_CODE2))
 _BLOBS: Final = (int(EventType.EFI_PLATFORM_FIRMWARE_BLOB), int(EventType.POST_CODE))
 _BLOB_BYTES: Final = 16
+_DEVICE_SECURITY: Final = int(EventType.EFI_SPDM_FIRMWARE_BLOB)
 
 
 def image_place(event_type: int, content: bytes) -> str:
@@ -42,6 +44,9 @@ def image_place(event_type: int, content: bytes) -> str:
         if event_type in _NAMED_BLOBS and any_text(content) is None:
             blob = parse_firmware_blob(content, named=True)
             return f"{blob.name} Blob(0x{blob.base:x},0x{blob.size:x})".lstrip()
+        if event_type == _DEVICE_SECURITY:
+            device = parse_device_security(content)
+            return f"{device_path_text(device.path) or device.device} {device.what}"
     except InputError:
         if loaded:
             return ""

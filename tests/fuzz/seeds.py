@@ -43,6 +43,7 @@ from tests.fuzz.targets.ima_modsig import CONTENT, NUMBER
 from tests.simulators import corim_press, rim_press, soft_agent, soft_modsig
 from tests.simulators.soft_provider import SoftProvider
 from tests.simulators.soft_tpm_maker import integer, sequence, tlv
+from tests.simulators.uefi import device_security
 from verifier.reference_values.golden import learn
 from verifier.reference_values.toml_file import dump_reference_set
 
@@ -138,6 +139,7 @@ def _of_logs() -> Seeds:
     lines = listed.splitlines(keepends=True)
     yield "ima_ascii", b"".join(lines[:3]).removeprefix(b"10 ")
     yield "ima_list", b"".join(lines[:8])
+    yield "uefi_events", device_security()
     for event in parse_firmware_log((ROOT / LOG).read_bytes()).events:
         yield _EVENT_TARGETS.get(event.type, "uefi_events"), event.event
         if event.type in _EVENT_TARGETS:

@@ -88,3 +88,20 @@ def partition_table(disk: bytes, *names: str) -> bytes:
         pack("<16s16sQQQ72s", OWNER, OWNER, 34, 40, 0, name.encode("utf-16-le")) for name in names
     )
     return head + pack("<Q", len(names)) + entries
+
+
+SPDM_BLOCK = pack("<BBH", 3, 1, 6) + b"fw 1.4"
+DEVICE_CONTEXT = b"any context"
+
+
+def device_security(
+    kind: int = 0,
+    inside: bytes = SPDM_BLOCK,
+    *,
+    state: int = 0,
+    path: bytes = file_path("a.rom"),
+) -> bytes:
+    """A DEVICE_SECURITY_EVENT_DATA2 of a PCI device."""
+    sub = pack("<HBBI", 0x0012, 5, 0, 2) + inside
+    head = pack("<16sHBBIIIIQ", b"SPDM Device Sec2", 2, state, 0, 0, 1, kind, len(sub), 7)
+    return head + pack("<Q", len(path)) + path + sub + DEVICE_CONTEXT
