@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from sqlalchemy.engine import make_url
 
 from tests.simulators.postgres import Postgres, postgres
 from tests.simulators.soft_manufacturer import SoftManufacturer
+from tests.simulators.stored import AT
 from tests.simulators.trust_yard import TrustYard, without_idevid
 from tests.simulators.verifier_site import VerifierSite
 from tests.verifier.store.credential_cases import (
@@ -24,10 +27,13 @@ from tests.verifier.store.credential_cases import (
 )
 from tests.verifier.store.issuing_cases import IssuingCases
 from tests.verifier.store.store_cases import StoreCases, check_older_sets_are_kept
-from verifier.errors import Unavailable
-from verifier.store.engine import IDLE_S
+from verifier.errors import Conflict, Unavailable
+from verifier.ports import AccessToken
+from verifier.ports.credentials import PublishedList
+from verifier.store.engine import CONNECTIONS, IDLE_S
 from verifier.store.migrate import migrate
 from verifier.store.sql_store import SqlStore, open_store
+from verifier.store.unit_of_work import Work
 
 __all__ = ["postgres"]
 pytestmark = pytest.mark.postgres
@@ -109,6 +115,55 @@ def test_connections_of_a_busy_store_are_made_anew_by_the_first_question(
         store.ping()
     with store.work(), store.work():
         store.ping()
+
+
+def test_store_whose_connections_are_all_in_use_is_unavailable(store: SqlStore) -> None:
+    """The writers ask one by one again after any other fault: that would be an hour's work."""
+    with ExitStack() as held:
+        for _ in range(CONNECTIONS):
+            held.enter_context(store.work())
+
+        with pytest.raises(Unavailable, match="connection"):
+            store.ping()
+
+    store.ping()
+
+
+def test_transaction_in_which_a_statement_failed_is_never_called_written(store: SqlStore) -> None:
+    """PostgreSQL answers COMMIT of such a transaction by ROLLBACK, and without an error."""
+    token = AccessToken(name="reader", role="reader", sha256=bytes(32), created_at=AT)
+
+    def swallow(work: Work) -> None:
+        work.put_token(token)
+        with suppress(Conflict):
+            work.put_token(token)
+
+    with pytest.raises(RuntimeError, match="rolled back"), store.work() as work:
+        swallow(work)
+
+    assert store.tokens() == []
+
+
+def test_first_lists_of_two_replicas_at_once_are_one(store: SqlStore, url: str) -> None:
+    mine = PublishedList(
+        issuer_sha256=bytes(32), number=1, der=b"1", this_update=AT, next_update=AT, revision=1
+    )
+    replica, taken = open_store(url, with_outbox=False), list[bool]()
+
+    def other() -> None:
+        with replica.work() as work:
+            taken.append(work.put_list(replace(mine, der=b"2")))
+
+    with store.work() as work:
+        taken.append(work.put_list(mine))
+        later = threading.Thread(target=other)
+        later.start()
+        time.sleep(0.3)  # until it waits for the row
+    later.join(10)
+    replica.close()
+
+    assert taken == [True, False]
+    assert store.published_list(bytes(32)) == mine
 
 
 def test_device_attests_to_a_verifier_on_postgres(tmp_path: Path, url: str) -> None:

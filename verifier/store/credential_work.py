@@ -253,22 +253,16 @@ class CredentialWriting:
 
     def put_list(self, published: PublishedList) -> bool:
         """Keep an issuer's newest revocation list; False if a newer one is kept already."""
+        is_sqlite = self._connection.dialect.name == "sqlite"
+        kept = (sqlite if is_sqlite else postgresql).insert(published_lists)
         columns = rows.list_columns(published)
-        mine = published_lists.c.issuer_sha256 == published.issuer_sha256
-        changed = self._connection.execute(
-            update(published_lists)
-            .where(mine, published_lists.c.number < published.number)
-            .values(**columns)
+        written = kept.values(**columns).on_conflict_do_update(
+            index_elements=[published_lists.c.issuer_sha256],
+            set_=columns,
+            where=published_lists.c.number < published.number,
         )
-        if changed.rowcount:
-            return True
-        if self._connection.execute(select(published_lists.c.number).where(mine)).first():
-            return False
-        try:
-            self._connection.execute(insert(published_lists).values(**columns))
-        except IntegrityError:
-            return False
-        return True
+        done = self._connection.execute(written.returning(published_lists.c.number))
+        return done.first() is not None
 
     def spend_activation(self, sha256: bytes, ends_at: datetime) -> bool:
         """Note that an activation, or what else has one use, is tried; False if it was before."""

@@ -19,6 +19,7 @@ from sqlalchemy.exc import (
     OperationalError,
     SQLAlchemyError,
 )
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from attestation.refusals import RefusalCode
@@ -116,6 +117,22 @@ def in_transaction(connection: Connection) -> bool:
     return bool(driver.in_transaction)
 
 
+def require_sound(connection: Connection) -> None:
+    """Refuse to commit a transaction in which a statement failed.
+
+    PostgreSQL answers its COMMIT by a ROLLBACK, and without an error: what was written before would
+    be lost, and nobody told.
+
+    Raises:
+        RuntimeError: If so. Whoever goes on after a failed statement has a fault.
+    """
+    driver: Any = connection.connection.driver_connection
+    if isinstance(driver, psycopg.Connection):
+        status = driver.info.transaction_status
+        if status is not TransactionStatus.INTRANS:
+            raise RuntimeError(f"nothing was written: the transaction is rolled back ({status!r})")
+
+
 def _set_pragmas(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
     for pragma in (
@@ -135,10 +152,15 @@ def store_errors() -> Iterator[None]:
     """Turn the driver's troubles into Unavailable; our own mistakes stay what they are.
 
     Raises:
-        Unavailable: If the database cannot be reached, is locked, full or read-only.
+        Unavailable: If the database cannot be reached, is locked, full or read-only, or all
+            connections are in use.
     """
     try:
         yield
+    except NoneFree as error:
+        raise Unavailable(
+            RefusalCode.STORE_UNAVAILABLE, "the store: no connection became free; try again shortly"
+        ) from error
     except OperationalError as error:
         raise Unavailable(RefusalCode.STORE_UNAVAILABLE, _first_line(error)) from error
     except DBAPIError as error:

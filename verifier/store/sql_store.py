@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, and_, delete, exists, select
 from verifier.errors import Conflict
 from verifier.ports import DeviceIssuance, Judgement
 from verifier.store import rows
-from verifier.store.engine import in_transaction, make_engine, store_errors
+from verifier.store.engine import in_transaction, make_engine, require_sound, store_errors
 from verifier.store.issuing import Issuing
 from verifier.store.reading import Reading
 from verifier.store.tables import (
@@ -45,6 +45,7 @@ class SqlStore(Reading):
             connection.exec_driver_sql("BEGIN IMMEDIATE" if is_sqlite else "BEGIN")
             try:
                 yield connection
+                require_sound(connection)
             except BaseException:
                 # A full disk makes SQLite roll back by itself, a lost connection its server; a
                 # second one would hide the cause.
