@@ -19,7 +19,7 @@ from attestation.refusals import RefusalCode
 from attestation.result import TrustTier
 from attestation.wire.enrolment_codec import EnrolmentRequest, decode_enrolment
 from verifier.appraisal.replay_cache import ReplayCache
-from verifier.errors import Conflict, NotAuthorised, ServiceError
+from verifier.errors import Conflict, NotAuthorised, ServiceError, Unavailable
 from verifier.issuance.certificate_profile import DEFAULT_PROFILES, Profiles
 from verifier.issuance.contraindicated import Contraindicated
 from verifier.issuance.enrol import (
@@ -60,6 +60,10 @@ JUDGED_AT_ONCE: Final = 2
 """Requests judged at the same time. More threads that compute gain nothing, and each takes turns
 from the one that holds the store's lock."""
 
+TURN_S: Final = 10.0
+"""How long a request waits for its turn, in seconds: less than a device waits for an answer. What
+holds the turns up (a store, a token that does not answer) must not take every thread in time."""
+
 SOMEBODY_ELSES: Final = frozenset(
     {
         RefusalCode.DEVICE_ID_TAKEN,
@@ -88,6 +92,7 @@ class Enrol:
         tokens: Makes the token beside the certificate.
         profiles: Certificate profiles by name.
         activations: Where credential activations were begun; None where none can be.
+        turn_s: How long a request waits for its turn, in seconds.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class Enrol:
         tokens: WorkloadTokens,
         profiles: Profiles = DEFAULT_PROFILES,
         activations: Activations | None = None,
+        turn_s: float = TURN_S,
     ) -> None:
         self._store = store
         self._writer = writer
@@ -122,7 +128,7 @@ class Enrol:
         self._tokens = tokens
         self._profiles = profiles
         self._activations = activations
-        self._turns = threading.BoundedSemaphore(JUDGED_AT_ONCE)
+        self._turns, self._turn_s = threading.BoundedSemaphore(JUDGED_AT_ONCE), turn_s
         self._contraindications = Contraindications(store, attest)
 
     def enrol(self, message: bytes, presented: bytes | None, at: datetime) -> dict[str, object]:
@@ -170,13 +176,27 @@ class Enrol:
             InputError: If something in the request is malformed.
             Conflict: If the device's row changed meanwhile, or another device is this one already.
             NotAuthorised: If the client certificate is one of ours and was revoked.
+            Unavailable: ``overloaded`` if its turn does not come.
         """
-        with self._writer.coming(), self._turns:
+        with self._writer.coming(), self._turn():
             underway = self._submit(request, presented, at, label)
         with self._telling_of_impostors(underway.device, at):
             enrolled = underway.arrived()
         self._enrolled()
         return enrolled
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._turns.acquire(timeout=self._turn_s):
+            raise Unavailable(
+                RefusalCode.OVERLOADED,
+                "too many enrolments are being judged, or what judges them does not answer; try "
+                "again shortly",
+            )
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def _submit(
         self, request: EnrolmentRequest, presented: bytes | None, at: datetime, label: str

@@ -8,14 +8,23 @@ from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from attestation import der
 from attestation.wire.enrolment_codec import encode_enrolment
 from attestation.wire.media_types import ENROLMENT
 from device_agent.ports import KeyRole
 from tests.simulators.soft_device import SoftTpm
 from tests.simulators.verifier_site import SiteDevice, VerifierSite
 from verifier.services.devices import Devices
+
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of the group of P-256 (SP 800-186, 3.2.1.3)."""
 
 
 def send(device: SiteDevice, **changes: object) -> tuple[int, dict[str, object]]:
@@ -127,3 +136,31 @@ def test_malformed_enrolment_is_a_400(new_device: Callable[[], SiteDevice]) -> N
     answer = new_device().idevid_client().post("/enrol/v1/requests", b"\xff", ENROLMENT)
 
     assert answer.status == 400
+
+
+def signed_otherwise(leaf: x509.Certificate) -> x509.Certificate:
+    """The same certificate with the other signature: of (r, s), (r, n - s) is as valid."""
+    r, s = decode_dss_signature(leaf.signature)
+    other = encode_dss_signature(r, ORDER - s)
+    made = der.write(
+        der.SEQUENCE,
+        leaf.tbs_certificate_bytes
+        + der.write(der.SEQUENCE, der.write_oid(leaf.signature_algorithm_oid.dotted_string))
+        + der.write(der.BIT_STRING, b"\0" + other),
+    )
+    return x509.load_der_x509_certificate(made)
+
+
+def test_certificate_of_ours_with_its_other_signature_is_not_taken_for_the_makers(
+    device: SiteDevice,
+) -> None:
+    """It holds in TLS as the recorded one does, and has another digest."""
+    leaf, *above = x509.load_pem_x509_certificates(device.chain_pem)
+    other = signed_otherwise(leaf)
+    chain = b"".join(one.public_bytes(Encoding.PEM) for one in (other, *above))
+
+    answer = replace(device, chain_pem=chain).new_client().post("/enrol/v1/challenges")
+
+    assert other.tbs_certificate_bytes == leaf.tbs_certificate_bytes
+    assert other != leaf
+    assert (answer.status, answer.json["code"]) == (403, "client-certificate-wrong")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +26,7 @@ from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.trust_yard import without_idevid
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, decode_nonce
 from verifier.appraisal.replay_cache import ReplayCache
-from verifier.errors import Conflict, NotAuthorised
+from verifier.errors import Conflict, NotAuthorised, Unavailable
 from verifier.issuance.enrolment_terms import EnrolmentTerms
 from verifier.issuance.hierarchy import issuing_certificate
 from verifier.issuance.profiles import (
@@ -40,7 +42,7 @@ from verifier.keys.offline_root import OFFLINE_ROOT, open_root
 from verifier.keys.register import load_register
 from verifier.reference_values.model import ReferenceLibrary
 from verifier.services.challenge import Nonces
-from verifier.services.enrol import Enrol
+from verifier.services.enrol import JUDGED_AT_ONCE, TURN_S, Enrol
 from verifier.services.workload_tokens import WorkloadTokens
 from verifier.sources import SystemEntropy
 
@@ -92,6 +94,7 @@ def enrol_of(
     judging: Happens = nothing,
     issuing: Happens = nothing,
     store: type[Interrupted] = Interrupted,
+    turn_s: float = TURN_S,
 ) -> Enrol:
     """The use case over a running verifier's parts: something happens while it judges or issues."""
     running = site.running
@@ -127,6 +130,7 @@ def enrol_of(
             lifetime=timedelta(minutes=5),
             status=lambda _number: None,
         ),
+        turn_s=turn_s,
     )
 
 
@@ -182,6 +186,34 @@ def test_older_certificate_that_is_revoked_while_its_renewal_is_issued_gets_noth
 
     with pytest.raises(Conflict):
         enrol_of(site, issuing=lambda: revoke(site, older)).enrol(message, older, datetime.now(UTC))
+
+
+# --- turns --------------------------------------------------------------------------------------
+def test_enrolment_whose_turn_does_not_come_is_refused_and_the_turns_come_back(
+    site: VerifierSite,
+) -> None:
+    """A token that does not answer holds two requests up, not every thread of the service."""
+    devices = [site.device(f"SN-{number}") for number in range(JUDGED_AT_ONCE + 1)]
+    assert [one.enrol().status for one in devices] == [201] * len(devices)
+    signing, answers = threading.Semaphore(0), threading.Event()
+
+    def hangs() -> None:
+        signing.release()
+        assert answers.wait(10)
+
+    enrol, at = enrol_of(site, issuing=hangs, turn_s=0.1), datetime.now(UTC)
+    asked = [(renewal(one), der_of(one), at) for one in devices]
+    with ThreadPoolExecutor() as pool:
+        held = [pool.submit(enrol.enrol, *one) for one in asked[:JUDGED_AT_ONCE]]
+        assert all(signing.acquire(timeout=10) for _ in held)
+        with pytest.raises(Unavailable) as refused:
+            enrol.enrol(*asked[-1])
+        answers.set()
+        given = [one.result(10)["device_id"] for one in held]
+
+    assert refused.value.code == "overloaded"
+    assert given == [one.device_id for one in devices[:JUDGED_AT_ONCE]]
+    assert enrol.enrol(*asked[-1])["device_id"] == devices[-1].device_id
 
 
 # --- a CA that ends -----------------------------------------------------------------------------
