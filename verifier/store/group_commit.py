@@ -17,6 +17,7 @@ from typing import Final
 from attestation.refusals import RefusalCode
 from verifier.errors import Unavailable
 from verifier.ports import Judgement
+from verifier.store.group_writer import stopping
 
 MAX_GROUP: Final = 256
 """Judgements in one transaction."""
@@ -57,6 +58,7 @@ class GroupCommit:
         self._recorded = recorded
         self._undecided: queue.Queue[_Undecided | None] = queue.Queue(MAX_WAITING)
         self._decided: queue.SimpleQueue[_Decided | None] = queue.SimpleQueue()
+        self._closing, self._closed = threading.Lock(), False
         self._threads = (
             threading.Thread(target=self._decide, name="decider", daemon=True),
             threading.Thread(target=self._write, name="store-writer", daemon=True),
@@ -74,13 +76,16 @@ class GroupCommit:
             A future; it fails with Unavailable if the store does.
 
         Raises:
-            Unavailable: If too many are waiting.
+            Unavailable: ``overloaded`` if too many are waiting, ``store-unavailable`` once closed.
         """
         future: Settled = Future()
         # From here on it cannot be cancelled: a caller that goes away must not end a thread.
         future.set_running_or_notify_cancel()
         try:
-            self._undecided.put_nowait(_Undecided(finish, future))
+            with self._closing:  # nothing may come after the end of the queue: nobody would answer
+                if self._closed:
+                    raise stopping()
+                self._undecided.put_nowait(_Undecided(finish, future))
         except queue.Full as error:
             raise Unavailable(
                 RefusalCode.OVERLOADED, "too many results wait to be stored; try again shortly"
@@ -94,6 +99,8 @@ class GroupCommit:
 
     def close(self) -> None:
         """Decide and commit what waits, then end the threads."""
+        with self._closing:
+            self._closed = True
         self._undecided.put(None)
         for thread in self._threads:
             thread.join()

@@ -48,6 +48,7 @@ class GroupWriter(Generic[Item, Outcome]):
         self._waiting: queue.Queue[tuple[Item, Future[Outcome]] | None] = queue.Queue(MAX_WAITING)
         self._coming = 0
         self._counting = threading.Lock()
+        self._closing, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -58,13 +59,16 @@ class GroupWriter(Generic[Item, Outcome]):
             A future of its outcome, done once that is on disk; it fails as ``write`` does.
 
         Raises:
-            Unavailable: ``overloaded`` if too many are waiting.
+            Unavailable: ``overloaded`` if too many are waiting, ``store-unavailable`` once closed.
         """
         future: Future[Outcome] = Future()
         # From here on it cannot be cancelled: a caller that goes away must not end the thread.
         future.set_running_or_notify_cancel()
         try:
-            self._waiting.put_nowait((item, future))
+            with self._closing:  # nothing may come after the end of the queue: nobody would answer
+                if self._closed:
+                    raise stopping()
+                self._waiting.put_nowait((item, future))
         except queue.Full as error:
             raise Unavailable(
                 RefusalCode.OVERLOADED, "too many requests wait to be stored; try again shortly"
@@ -89,6 +93,8 @@ class GroupWriter(Generic[Item, Outcome]):
 
     def close(self) -> None:
         """Write what waits, then end the thread."""
+        with self._closing:
+            self._closed = True
         self._waiting.put(None)
         self._thread.join()
 
@@ -128,3 +134,8 @@ class GroupWriter(Generic[Item, Outcome]):
             return
         for (_, future), outcome in zip(group, outcomes, strict=True):
             future.set_result(outcome)
+
+
+def stopping() -> Unavailable:
+    """Return the refusal of what comes too late to be written."""
+    return Unavailable(RefusalCode.STORE_UNAVAILABLE, "the verifier is stopping; ask again")

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import pytest
 
 from attestation.refusals import RefusalCode
+from tests.simulators.stored import a_device, a_judgement
 from verifier.errors import Unavailable
+from verifier.store.group_commit import GroupCommit
 from verifier.store.group_writer import MAX_GROUP, MAX_WAITING, GroupWriter
 
 
@@ -130,3 +132,16 @@ def test_closing_writes_what_waits() -> None:
     writer.close()
 
     assert future.result(0) == "LAST"
+
+
+def test_what_comes_after_the_end_is_refused_and_not_left_without_an_answer() -> None:
+    ledger = Ledger()
+    writer = GroupWriter[str, str](ledger.write, "test")
+    committer = GroupCommit(lambda group: [True] * len(group), lambda: None)
+    writer.close()
+    committer.close()
+
+    with pytest.raises(Unavailable, match="stopping"):
+        writer.submit("late")
+    with pytest.raises(Unavailable, match="stopping"):
+        committer.submit(lambda: a_judgement(a_device()))
