@@ -155,13 +155,15 @@ class RevocationLists:
         """Return the last list of a CA whose key cannot be used, if it is still the truth."""
         revision = self._store.revocation_revision()
         known, last = self._complete.get(digest, (-1, None))
-        if last is None or known != revision:
-            last = self._store.published_list(digest)
-            if last is None or not _tells(last, self._store.revoked(digest, at)):
-                raise _cannot_sign(error, "and what was revoked since is on none")
-            self._complete[digest] = revision, last
-        if at >= last.next_update:
+        if last is not None and known == revision and at < last.next_update:
+            return last
+        # A replica that has the key may have signed another since.
+        last = self._store.published_list(digest)
+        if last is not None and at >= last.next_update:
             raise _cannot_sign(error, f"and the last one ended at {last.next_update}")
+        if last is None or not _tells(last, self._store.revoked(digest, at)):
+            raise _cannot_sign(error, "and what was revoked since is on none")
+        self._complete[digest] = revision, last
         return last
 
     def _good(self, kept: PublishedList, revision: int, at: datetime) -> bool:

@@ -194,6 +194,19 @@ def test_ca_whose_key_is_lost_has_its_last_list_until_that_ends_or_lacks_somethi
     assert {ended.value.code, lacking.value.code} == {RefusalCode.CA_PASSPHRASE_WRONG}
 
 
+def test_replica_without_the_key_goes_on_with_what_another_signs(store: SqlStore, url: str) -> None:
+    authority, name = Authorities(CA), issuer_id(CA.certificate)
+    able, made = lists(open_store(url, with_outbox=False)), RevocationLists(store, authority, DAY)
+    first = able.current(name, AT)
+    unable(authority, CA)
+    assert made.current(name, AT).der == first.der
+
+    second = able.current(name, AT + 0.9 * DAY)
+
+    assert second.der != first.der
+    assert made.current(name, AT + 1.1 * DAY).der == second.der
+
+
 def test_last_list_of_a_lost_key_is_not_given_once_a_reason_is_graver(store: SqlStore) -> None:
     authority, name = Authorities(CA), issuer_id(CA.certificate)
     made, device = RevocationLists(store, authority, DAY), store.certificates()[0].certificate
