@@ -32,6 +32,10 @@ DEFAULT_QUERY: Final = "data.device_attestation.decision.decision"
 ANSWERS_KEPT: Final = 1024
 """Answers remembered."""
 
+LONGEST_KEPT_CHARS: Final = 4096
+"""Longer questions are not remembered: whoever asks all of a document hardly asks the same again,
+and what a result tells of a device may be long."""
+
 
 @dataclass(slots=True)
 class _Loaded:
@@ -89,7 +93,7 @@ class RegoEngine:
             term = json.dumps(self._reads.of(document))
         except (ValueError, TypeError) as error:
             raise EngineFault("the document is not JSON") from error
-        return self._ask(term)
+        return self._ask(term) if len(term) <= LONGEST_KEPT_CHARS else self._evaluate(term)
 
     def _evaluate(self, term: str) -> EngineAnswer:
         loaded: _Loaded | None = getattr(self._local, "loaded", None)

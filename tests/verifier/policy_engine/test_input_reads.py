@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from importlib import resources
 from typing import Any
 
@@ -128,3 +129,20 @@ def test_a_remembered_answer_is_of_the_same_question_only() -> None:
     asked = [{"revoked": False, "seq": 1}, {"revoked": True}, {"revoked": False, "seq": 2}, {}]
 
     assert [engine.answer(one).allow for one in asked * 2] == [True, False, True, False] * 2
+
+
+def test_long_questions_are_not_remembered() -> None:
+    engine = RegoEngine(
+        HEAD + 'decision := {"allow": input.allow == true, "reasons": input.told}\n'
+        'default decision := {"allow": false, "reasons": []}\n'
+    )
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+
+    for number in range(100):
+        told = [f"{number} {'x' * 50_000}"]
+        assert engine.answer({"allow": True, "told": list(told)}).reasons == tuple(told)
+
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert kept < 1_000_000
