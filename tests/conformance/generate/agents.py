@@ -52,6 +52,9 @@ _SCOPE: Final = (
     "granted by accident elsewhere."
 )
 _STATE: Final = "What a device may give falls with its evidence; its agents fall with it."
+_MISSING: Final = (
+    "What a class wants is wanted of everybody; whoever comes with less is told all of it at once."
+)
 _TITLE: Final = "An AI agent {} is refused"
 
 
@@ -154,7 +157,9 @@ def _after(delta: timedelta) -> str:
     return moment.isoformat()
 
 
-def _refused(name: str, anchors: str, what: str, code: str, why: str, given: Json) -> Json:
+def _refused(
+    name: str, anchors: str, what: str, code: str, why: str, given: Json, **more: Any
+) -> Json:
     return case(
         f"agent-{name}",
         anchors,
@@ -165,12 +170,14 @@ def _refused(name: str, anchors: str, what: str, code: str, why: str, given: Jso
         code=code,
         why=why,
         importance="critical",
+        **more,
     )
 
 
 def cases() -> list[Json]:
     """Every case of this file."""
-    return [_honest(), *_keys(), *_challenges(), *_owners(), *_scopes(), *_states()]
+    made = [_honest(), *_keys(), *_challenges(), *_owners(), *_scopes(), *_states()]
+    return [*made, *_missing()]
 
 
 def _honest() -> Json:
@@ -313,3 +320,40 @@ def _states() -> list[Json]:
         spared,
     )
     return [*made, stale, whatever]
+
+
+def _missing() -> list[Json]:
+    """Nothing but a name and a key, and each proof left out of an honest request."""
+    wanted = ["pop", "residency", "evidence", "result", "owner-binding"]
+    agent_files = ["aibom", "provider-endorsement"]
+    honest = Floor().given(**{"class": {"proofs": wanted[:2] + wanted[3:], "scope": SCOPE}})
+    bare = Floor().given(**{"class": {"proofs": wanted + agent_files, "scope": SCOPE}})
+    bare["result"] = {"status": "affirming", "expires_at": NOW.isoformat()}
+    left = {"pop": "csr", "residency": "certify", "owner-binding": "owner_binding"}
+    for part in left.values():
+        bare["request"].pop(part)
+    made = [
+        _refused(
+            "nothing-shown",
+            "N15",
+            "that shows nothing",
+            "proofs-missing",
+            _MISSING,
+            bare,
+            facts={"missing": [*wanted[:4], *agent_files, wanted[4]]},
+        )
+    ]
+    for proof, part in left.items():
+        given = {**honest, "request": {k: v for k, v in honest["request"].items() if k != part}}
+        made.append(
+            _refused(
+                f"without-{proof}",
+                "N15",
+                f"that leaves out its proof {proof}",
+                "proofs-missing",
+                _MISSING,
+                given,
+                facts={"missing": [proof]},
+            )
+        )
+    return made

@@ -69,6 +69,7 @@ def _case(
     given: Json,
     *,
     verdict: str = "refused",
+    **more: object,
 ) -> Json:
     return case(
         f"csr-{name}",
@@ -80,6 +81,7 @@ def _case(
         code=code,
         why=why,
         importance="critical",
+        **more,
     )
 
 
@@ -194,6 +196,7 @@ def _missing() -> list[Json]:
             "proofs-missing",
             why,
             _given(Floor(), bare),
+            facts={"missing": ["residency", "evidence"]},
         ),
         _case(
             "without-evidence",
@@ -202,6 +205,7 @@ def _missing() -> list[Json]:
             "proofs-missing",
             why,
             _given(Floor(), lambda request: replace(request, evidence=b"")),
+            facts={"missing": ["evidence"]},
         ),
     ]
 

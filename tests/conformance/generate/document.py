@@ -23,6 +23,7 @@ from tests.conformance.generate import (
     quotes,
     revocations,
     runtime,
+    token_proofs,
 )
 from tests.conformance.generate.model import Json
 
@@ -43,7 +44,7 @@ _EVIDENCE: Final = (
     agents,
     http,
 )
-_CREDENTIALS: Final = (clouds, passports, revocations)
+_CREDENTIALS: Final = (clouds, passports, token_proofs, revocations)
 _FILES: Final = {"cases.json": _EVIDENCE, "cases-credentials.json": _CREDENTIALS}
 
 

@@ -149,6 +149,36 @@ def _est() -> list[Json]:
                 status=404,
             ),
         ),
+        sequence(
+            "est-nonce-of-another-length",
+            "N10",
+            "A nonce of another length than the verifier's is not given",
+            "Whoever chooses the length of a nonce chooses how easily it is guessed.",
+            ENROL,
+            step(
+                "device",
+                f"POST {est}/nonce",
+                "refused",
+                "nonce-length-unsupported",
+                status=503,
+                body="est-nonce-of-32-bytes",
+            ),
+        ),
+        sequence(
+            "est-request-as-pem",
+            "N15",
+            "A request in another form than base64 of DER is malformed",
+            "A door that guesses at forms has two readers of one request.",
+            ENROL,
+            step(
+                "device",
+                f"POST {est}/simpleenroll",
+                "malformed",
+                "base64-malformed",
+                status=400,
+                body="pem",
+            ),
+        ),
     ]
 
 

@@ -35,7 +35,7 @@ _CHECKS: Final = ("crl", "ocsp", "status-list")
 
 def cases() -> list[Json]:
     """Every case of this file."""
-    return [*_doors(), *_devices(), *_superseded(), *_published(), *_events()]
+    return [*_doors(), *_devices(), *_superseded(), *_stale(), *_published(), *_events()]
 
 
 def _operator(act: str) -> Json:
@@ -164,10 +164,35 @@ def _superseded() -> list[Json]:
     ]
 
 
+def _stale() -> list[Json]:
+    why = "A device that nobody has judged for a day may be anything by now."
+    return [
+        sequence(
+            "unseen-for-a-day",
+            "N14 N43",
+            "A device that has not been judged for a day loses its certificate",
+            why,
+            ENROL,
+            _operator("let-a-day-pass-unseen"),
+            _asked(_DOORS[-2][1], "", _REVOKED, 403),
+        ),
+        sequence(
+            "unseen-for-an-hour",
+            "N14 N43",
+            "A device that has not been judged for an hour keeps its certificate",
+            "The neighbour: whoever was off for a while is not punished for it.",
+            ENROL,
+            _operator("let-an-hour-pass-unseen"),
+            _asked(_DOORS[-2][1], "", None, 200),
+        ),
+    ]
+
+
 def _published() -> list[Json]:
     fallen = {
         "revoked-certificate": (ENROL, _operator("revoke-certificate")),
         "revoked-device": (ENROL, _operator("revoke-device")),
+        "unseen-device": (ENROL, _operator("let-a-day-pass-unseen")),
         "fallen-device": (
             ENROL,
             step("device", "attest-tampered", "refused", "log-replay-mismatch", allow=False),

@@ -81,12 +81,14 @@ def _request(sent: Mapping[str, Any]) -> AgentRequest:
         agent=agent_name(sent["agent"]),
         nonce=bytes.fromhex(sent["nonce"]),
         agent_public=octets(sent["agent_public"]),
-        csr=octets(sent["csr"]),
+        csr=octets(sent.get("csr", "")),
         certify=Quote(
             attest=octets(sent["certify"]["attest"]),
             signature=octets(sent["certify"]["signature"]),
-        ),
-        owner_binding=sent["owner_binding"],
+        )
+        if "certify" in sent
+        else None,
+        owner_binding=sent.get("owner_binding", ""),
         capabilities=tuple(sent["capabilities"]),
     )
 

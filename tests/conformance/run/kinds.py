@@ -18,6 +18,7 @@ from tests.conformance.run import (
     runtime,
     sequences,
     site,
+    token_proofs,
 )
 from tests.conformance.run.outcome import Outcome, attempt
 
@@ -32,6 +33,7 @@ RUNNERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Outcome]]] = {
     "ima-list": runtime.run,
     "tcg-csr": manufacture.run,
     "agent": agents.run,
+    "token-proof": token_proofs.run,
     "cloud-statement": clouds.run,
     "initial-trust": clouds.run_expression,
     "passport": passports.run,

@@ -9,6 +9,7 @@ from typing import Final
 from attestation.boot.facts import BootFacts, ImageKind
 from attestation.errors import AttestationError, InputError
 from attestation.result import AttestationResult, TrustTier, tier_of
+from verifier.issuance.enrolment_policy import ProofsMissing
 
 _WORDS: Final = {
     TrustTier.NONE: "warning",
@@ -45,6 +46,7 @@ def of_error(error: AttestationError) -> Outcome:
         verdict="malformed" if isinstance(error, InputError) else "refused",
         codes=frozenset({str(error.code)}),
         told=frozenset({str(error.code)}),
+        facts=(("missing", list(error.missing)),) if isinstance(error, ProofsMissing) else (),
         detail=error.describe(),
     )
 

@@ -31,6 +31,11 @@ _CERTIFICATE_EVENTS: Final = {
     "revoke-certificate": Event.CERTIFICATE,
     "revoke-certificate-key-compromised": Event.KEY_COMPROMISE,
 }
+_UNSEEN: Final = {
+    "let-an-hour-pass-unseen": timedelta(hours=1),
+    "let-a-day-pass-unseen": timedelta(days=1, hours=1),
+}
+"""The packaged revocation policy takes a device for stale 24 hours after its result has ended."""
 _OVERLAP: Final = timedelta(hours=1, seconds=1)
 """Of the packaged enrolment policy, and a second."""
 
@@ -66,6 +71,10 @@ def operator(site: VerifierSite, device: SiteDevice, what: str) -> Outcome:
     elif what in _CERTIFICATE_EVENTS:
         certificate = told.find(device.device_id)[-1]
         found = told.certificate(_CERTIFICATE_EVENTS[what], certificate, now(), why="as the case")
+    elif what in _UNSEEN:
+        while told.sweep(now() + _UNSEEN[what]) or told.sweeping:
+            pass
+        return Outcome(verdict="accepted")
     elif what == "let-overlap-end":
         return Outcome(verdict="accepted" if told.tend(now() + _OVERLAP) else "refused")
     else:
