@@ -65,7 +65,7 @@ def sequence(
 def cases() -> list[Json]:
     """Every case of this file."""
     return [
-        *(*_doors(), *_est(), *_readers(), *_identities()),
+        *(*_doors(), *_est(), *_est_forms(), *_readers(), *_identities()),
         *(*_failures(), *_failures_at_enrolment(), *_relays(), *_ids()),
     ]
 
@@ -149,6 +149,12 @@ def _est() -> list[Json]:
                 status=404,
             ),
         ),
+    ]
+
+
+def _est_forms() -> list[Json]:
+    est = "/.well-known/est"
+    return [
         sequence(
             "est-nonce-of-another-length",
             "N10",

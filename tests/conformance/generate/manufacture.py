@@ -97,6 +97,7 @@ def cases() -> list[Json]:
         *_proofs(),
         *_lists(),
         *_twice(),
+        *_once(),
     ]
 
 
@@ -151,25 +152,26 @@ def _lists() -> list[Json]:
     ]
 
 
+def _request(of: FixedTpm, serial: bytes, der: bytes = b"") -> bytes:
+    return signed(of, honest_content(of, product_serial=serial, ek_certificate=der))
+
+
 def _twice() -> list[Json]:
     tpm, other = FixedTpm(), FixedTpm("BOX-0043")
     once = "A line that makes two devices of one name has made one that nobody can tell apart."
     ek = {"roots": [blob(maker().root_der)], "at": NOW.isoformat()}
 
-    def request(of: FixedTpm, serial: bytes, der: bytes = b"") -> bytes:
-        return signed(of, honest_content(of, product_serial=serial, ek_certificate=der))
-
-    before = [blob(request(tpm, b"BOX-0042"))]
-    endorsed = request(tpm, b"BOX-0042", certificate())
+    before = [blob(_request(tpm, b"BOX-0042"))]
+    endorsed = _request(tpm, b"BOX-0042", certificate())
     clashes = {
         "serial-made-for-another": (
-            "A second unit with a serial that was made is refused", request(other, b"BOX-0042")),
+            "A second unit with a serial that was made is refused", _request(other, b"BOX-0042")),
         "serial-made-in-other-letters": (
             "A second unit whose serial would name the same device is refused",
-            request(other, b"box.0042")),
+            _request(other, b"box.0042")),
         "keys-made-under-another-serial": (
             "Keys that were certified under one serial are not certified under another",
-            request(tpm, b"BOX-0043")),
+            _request(tpm, b"BOX-0043")),
     }  # fmt: skip
     made = [
         refused(
@@ -189,7 +191,7 @@ def _twice() -> list[Json]:
             "A TPM that was made gets no second identity by other keys",
             "already-manufactured",
             once,
-            request(other, b"BOX-0043", certificate()),
+            _request(other, b"BOX-0043", certificate()),
             verdict="refused",
             made=[blob(endorsed)],
             ek=ek,
@@ -208,11 +210,17 @@ def _twice() -> list[Json]:
             ek=ek,
         )
     )
+    return made
+
+
+def _once() -> list[Json]:
+    tpm, other = FixedTpm(), FixedTpm("BOX-0043")
+    before = [blob(_request(tpm, b"BOX-0042"))]
     neighbours = {
-        "same-unit-again": ("A unit that was made may ask again", request(tpm, b"BOX-0042")),
-        "another-unit-after-it": ("Another unit is made after it", request(other, b"BOX-0043")),
+        "same-unit-again": ("A unit that was made may ask again", _request(tpm, b"BOX-0042")),
+        "another-unit-after-it": ("Another unit is made after it", _request(other, b"BOX-0043")),
     }
-    made += [
+    return [
         case(
             f"tcg-csr-{name}",
             "N13 N44",
@@ -224,7 +232,6 @@ def _twice() -> list[Json]:
         )
         for name, (title, asked) in neighbours.items()
     ]
-    return made
 
 
 def _sizes() -> list[Json]:
