@@ -84,8 +84,7 @@ def prove_runtime(
     reset_count = fresh.bound.authentic.attest.clock.reset_count
     before = _before(part, progress, (reset_count, policy_id), values, rules.pcr)
     ledger = Ledger(policy, values, before)
-    start: PcrBanks = before.pcrs if before is not None else {}
-    followed, padded = _follow(part.content, before, start, values, rules.pcr, known, ledger)
+    followed, padded = _follow(part.content, before, values, rules.pcr, known, ledger)
     if not followed.matched:
         return _unproven(part.content, followed, values, banks, rules)
     if before is None:
@@ -103,6 +102,7 @@ def prove_runtime(
             policy=policy_id,
             counts=ledger.counts,
             samples=ledger.samples,
+            aggregates=ledger.aggregates,
         ),
         values,
         rules,
@@ -166,7 +166,6 @@ def _knows_all(progress: RuntimeProgress, values: PcrBanks, pcr: int) -> bool:
 def _follow(
     content: bytes,
     before: RuntimeProgress | None,
-    start: PcrBanks,
     values: PcrBanks,
     pcr: int,
     known: Known,
@@ -175,6 +174,7 @@ def _follow(
     """Follow by the kernel's rule for banks other than SHA-1; both are tried until one held."""
     told = before.padded if before is not None else None
     entries = before.entries if before is not None else 0
+    start: PcrBanks = before.pcrs if before is not None else {}
     place = Place(entries=entries, start=start, quoted=values, padded=bool(told))
     followed = follow(content, place, pcr, known, ledger)
     if told is None and not followed.matched:

@@ -43,6 +43,8 @@ def judge_runtime(
     if state.progress is None:
         return ()
     findings = (*_against(state, rules), *_undeclared(state, rules, by_log))
+    if state.progress.measures_nothing:
+        return (*findings, _nothing_measured(rules))
     if any(finding.value for finding in findings):
         return findings
     return (*findings, _clean(state, rules))
@@ -135,6 +137,18 @@ def _aggregate(state: RuntimeState, rules: RuntimeRules) -> Iterator[Finding]:
             rules,
             "ima.boot_aggregate",
         )
+
+
+def _nothing_measured(rules: RuntimeRules) -> Finding:
+    """Say that a list without a file proves nothing of what runs: anything may."""
+    return _finding(
+        RefusalCode.IMA_LIST_MISSING,
+        rules.unknown if rules.list is Demand.REQUIRED else 0,
+        "the IMA list measures no file, so what runs is not known: no IMA policy was loaded. Boot "
+        "the machine with one (ima_policy=tcb, or /etc/ima/ima-policy)",
+        rules,
+        "ima.list",
+    )
 
 
 def _clean(state: RuntimeState, rules: RuntimeRules) -> Finding:

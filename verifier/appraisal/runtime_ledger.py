@@ -35,7 +35,7 @@ class Ledger:
         before: What was found earlier in this boot.
     """
 
-    __slots__ = ("_before", "_policy", "_values", "_waiting", "counts", "samples")
+    __slots__ = ("_before", "_policy", "_values", "_waiting", "aggregates", "counts", "samples")
 
     def __init__(
         self, policy: RuntimePolicy | None, values: PcrBanks, before: RuntimeProgress | None
@@ -45,6 +45,7 @@ class Ledger:
         self._before = before
         self.counts: dict[str, int] = {}
         self.samples: dict[str, tuple[str, ...]] = {}
+        self.aggregates = 0
         self._waiting: list[tuple[int, ImaFile]] = []
         self.restart()
 
@@ -53,6 +54,7 @@ class Ledger:
         self._waiting.clear()
         self.counts = dict(self._before.counts) if self._before is not None else {}
         self.samples = dict(self._before.samples) if self._before is not None else {}
+        self.aggregates = self._before.aggregates if self._before is not None else 0
 
     def begin(self, entry: ImaEntry) -> None:
         """Take the first entry of a boot's list, which must be its boot_aggregate.
@@ -65,6 +67,7 @@ class Ledger:
             return
         file = read_template(entry.template, entry.data, 0)
         if file.path == BOOT_AGGREGATE:
+            self.aggregates += 1
             self._aggregate(0, file)
         else:
             self._count(
@@ -85,7 +88,11 @@ class Ledger:
         file = read_template(entry.template, entry.data, number)
         if file.path != BOOT_AGGREGATE:
             self._waiting.append((number, file))
-        elif number and self._aggregate(number, file) is not AggregateVerdict.HOLDS:
+        elif not number:
+            return  # of this one :meth:`begin` speaks
+        elif self._aggregate(number, file) is AggregateVerdict.HOLDS:
+            self.aggregates += 1
+        else:
             self._waiting.append((number, file))  # any file may bear that name
 
     def settle(self, unquoted: Mapping[int, int]) -> None:

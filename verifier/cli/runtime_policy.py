@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from attestation.limits import MAX_IMA_LIST_BYTES
+from attestation.logs.ima.aggregate import BOOT_AGGREGATE
 from attestation.logs.ima.measured import parse_ima_list
+from attestation.logs.ima.template import path_of
 from attestation.refusals import RefusalCode
 from verifier.api.documents import moment
 from verifier.appraisal.runtime_ledger import AGGREGATE_NOT_QUOTED, Ledger, told
@@ -99,19 +101,23 @@ def check(
         ledger.judge(number, entry)
     ledger.settle({})
     counts = {code: n for code, n in ledger.counts.items() if code != AGGREGATE_NOT_QUOTED}
+    samples = dict(ledger.samples)
+    if all(path_of(entry.template, entry.data) == BOOT_AGGREGATE for entry in measured):
+        missing = str(RefusalCode.IMA_LIST_MISSING)
+        counts[missing], samples[missing] = 1, ("the list measures no file",)
     if as_json:
         output.say_json(
             {
                 "policy": policy.id,
                 "entries": measured.count,
                 "counts": counts,
-                "samples": {code: list(ledger.samples[code]) for code in counts},
+                "samples": {code: list(samples[code]) for code in counts},
             }
         )
     else:
         output.say(f"{measured.count} entries against {policy.id}; nothing is proven without quote")
         for code, number in counts.items():
-            output.say(f"{code}: {number}: {told(code, counts, ledger.samples)}")
+            output.say(f"{code}: {number}: {told(code, counts, samples)}")
         if not counts:
             output.say("ok: every entry is as the policy says")
     raise typer.Exit(1 if counts else 0)

@@ -16,11 +16,21 @@ from attestation.limits import MAX_IMA_ENTRIES
 from attestation.logs.ima.progress import RuntimeProgress
 from attestation.pcr import PCR_COUNT, PcrBanks
 
-_FORM: Final = 1
+_FORM: Final = 2
 """Changed when the meaning of a field changes; rows of another form are not read."""
 
 _KEYS: Final = frozenset(
-    {"form", "reset_count", "entries", "pcrs", "padded", "policy", "counts", "samples"}
+    {
+        "form",
+        "reset_count",
+        "entries",
+        "aggregates",
+        "pcrs",
+        "padded",
+        "policy",
+        "counts",
+        "samples",
+    }
 )
 _MAX_RESET_COUNT: Final = 0xFFFFFFFF
 _BANKS: Final = {bank.label: bank for bank in HashAlgorithm}
@@ -37,6 +47,7 @@ def encode_progress(progress: RuntimeProgress) -> str:
             "form": _FORM,
             "reset_count": progress.reset_count,
             "entries": progress.entries,
+            "aggregates": progress.aggregates,
             "pcrs": {
                 bank.label: {str(index): value.hex() for index, value in values.items()}
                 for bank, values in progress.pcrs.items()
@@ -70,6 +81,7 @@ def _progress(document: object) -> RuntimeProgress:
     return RuntimeProgress(
         reset_count=_number(document["reset_count"], _MAX_RESET_COUNT),
         entries=_number(document["entries"], MAX_IMA_ENTRIES),
+        aggregates=_number(document["aggregates"], MAX_IMA_ENTRIES),
         pcrs=_pcrs(document["pcrs"]),
         padded=padded,
         policy=policy,

@@ -18,6 +18,7 @@ class RuntimeProgress:
     Attributes:
         reset_count: The TPM's resetCount of that boot.
         entries: So many entries, from the first, are proven by a quote.
+        aggregates: How many of them are boot_aggregates of this boot, and so no files.
         pcrs: Values of the PCRs that the list extends, after those entries.
         padded: Whether banks other than SHA-1 got the padded SHA-1 hash (kernels before 5.8);
             None while the list does not tell.
@@ -33,3 +34,9 @@ class RuntimeProgress:
     policy: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     samples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aggregates: int = 0
+
+    @property
+    def measures_nothing(self) -> bool:
+        """Whether the kernel measured no file at all: an IMA policy never told it to."""
+        return self.entries == self.aggregates

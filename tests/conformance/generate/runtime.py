@@ -26,14 +26,14 @@ FILES: Final = {"/usr/bin/env": b"env", "/usr/bin/sh": b"sh", "/usr/lib/with bla
 class Kernel:
     """A machine whose kernel measured the allowed files; a case measures or edits more."""
 
-    def __init__(self, *, aggregate_of: bool = True) -> None:
+    def __init__(self, *, aggregate_of: bool = True, measures: bool = True) -> None:
         self.tpm = FixedTpm()
         booted = {index: seed(f"boot PCR {index}") for index in range(10)}
         other = {index: seed(f"another boot's PCR {index}") for index in range(10)}
         self.tpm.load_pcrs({SHA256: booted if aggregate_of else other})
         self.ima = SoftIma(self.tpm, banks=(SHA256,))
         self.tpm.load_pcrs({SHA256: booted})
-        for path, content in FILES.items():
+        for path, content in FILES.items() if measures else ():
             self.ima.measure(path.encode(), content)
 
     def given(self, content: bytes | None = None, **rules: Any) -> Json:
@@ -263,6 +263,16 @@ def _missing() -> list[Json]:
             "ima-list-missing",
             "A device that sends nothing hides everything.",
             Kernel().given(b""),
+        ),
+        one(
+            "list-measures-no-file",
+            "N35 N36",
+            "A list of boot_aggregate alone does not make what runs known",
+            "warning",
+            "ima-list-missing",
+            "A kernel without an IMA policy measures where it booted and nothing that it runs.",
+            Kernel(measures=False).given(),
+            importance="critical",
         ),
     ]
 

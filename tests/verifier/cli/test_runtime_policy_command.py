@@ -68,6 +68,20 @@ def test_check_says_what_a_list_has_beyond_the_policy(
     assert json.loads(dirty[1])["counts"] == {"ima-file-unknown": 1, "ima-violation": 1}
 
 
+def test_check_does_not_call_a_list_that_measures_no_file_clean(
+    run: Run, policy: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone"
+    alone.write_bytes(entry(ng(b"boot_aggregate", b"boot")))
+
+    code, text, _ = run("runtime-policy", "check", policy, alone)
+    told = json.loads(run("runtime-policy", "check", policy, alone, "--json")[1])
+
+    assert code == 1
+    assert text.endswith("ima-list-missing: 1: the list measures no file\n")
+    assert told["counts"] == {"ima-list-missing": 1}
+
+
 def test_diff_ends_with_1_where_something_differs(run: Run, policy: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text(policy.read_text().replace("/usr/bin/env", "/usr/bin/vne"))

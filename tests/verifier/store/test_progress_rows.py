@@ -78,12 +78,13 @@ def test_no_text_makes_the_reader_fail_otherwise(text: str | None) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"form": 2},
+        {"form": 1},
         {"form": None},
         {"reset_count": -1},
         {"reset_count": 2**32},
         {"reset_count": True},
         {"entries": -1},
+        {"aggregates": -1},
         {"entries": 500_001},
         {"entries": 1.0},
         {"entries": "1"},
