@@ -288,6 +288,8 @@ class Verifier:
         further = [read_file(Path(name)).decode() for name in door.client_ca]
         context = tls_context(certificate, key, "\n".join((known, *further)))
         self.authority.changed = lambda ours: context.load_verify_locations(cadata=_pem(ours))
+        shown = x509.load_pem_x509_certificate(read_file(certificate))
+        self.metrics.door_ends.set(shown.not_valid_after_utc.timestamp())
         listener = _listen(door.host, door.port, "[server]")
         return HttpServer(
             self.app,

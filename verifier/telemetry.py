@@ -53,6 +53,7 @@ class Metrics:
         queries: MQTT queries, by outcome.
         enrolments: Certificates issued.
         authority_ends: Until when each of our CAs lasts, by name and state (Unix time).
+        door_ends: Until when the TLS certificate in use lasts (Unix time).
     """
 
     def __init__(self) -> None:
@@ -86,6 +87,11 @@ class Metrics:
             "authority_not_after_seconds",
             "When the certificate of a CA of ours ends.",
             ["authority", "state"],
+            registry=self.registry,
+        )
+        self.door_ends = Gauge(
+            "tls_certificate_not_after_seconds",
+            "When the server's TLS certificate ends.",
             registry=self.registry,
         )
 

@@ -234,7 +234,7 @@ _MENDS = {
     "store": "verifier init",
     "keys": "verifier init",
     "authority": "verifier ca status",
-    "tls": "verifier init --hostname NAME, or [server] tls_certificate and tls_key",
+    "tls": "verifier init --hostname NAME, or [server] tls_certificate and tls_key; then restart",
     "roots": "name the manufacturers' PEM files in [trust] manufacturer_roots",
     "result keys": "fetch /.well-known/jwks.json of that verifier, or correct [trust] result_keys",
     "appraisal policy": "correct [policy] appraisal",

@@ -36,7 +36,9 @@ def init(
     *,
     hostname: Annotated[
         list[str] | None,
-        typer.Option(help="Make a TLS certificate for this name or address (repeatable)."),
+        typer.Option(
+            help="Make a TLS certificate for this name or address (repeatable), also anew."
+        ),
     ] = None,
     name: Annotated[str, typer.Option(help="Name in the certificates of our CAs.")] = DEFAULT_NAME,
     root_to: Annotated[

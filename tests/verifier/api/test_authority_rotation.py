@@ -38,6 +38,19 @@ def issuer_of(device: SiteDevice) -> x509.Certificate:
     return issuer
 
 
+def test_metrics_tell_when_the_servers_own_certificate_ends(site: VerifierSite) -> None:
+    with site:
+        text = site.client(token=site.token()).get("/metrics").body.decode()
+    certificate = x509.load_pem_x509_certificate((site.folder / "keys/tls.cert.pem").read_bytes())
+
+    (told,) = [
+        float(line.split()[1])
+        for line in text.splitlines()
+        if line.startswith("tls_certificate_not_after_seconds ")
+    ]
+    assert told == certificate.not_valid_after_utc.timestamp()
+
+
 def ends(site: VerifierSite, state: str) -> list[str]:
     text = site.client(token=site.token("reader", f"m-{time.monotonic()}")).get("/metrics").body
     return [

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.simulators.command_line import Run, runner
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.terminal import column, on_terminal
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, boot_log, in_use
+from verifier.keys.authority import SERVICE_CA, create_tls_certificate, load_authority
 from verifier.store.migrate import schema_state
 
 
@@ -356,6 +358,32 @@ def test_evidence_file_is_judged_offline(run: Run, device: SiteDevice, tmp_path:
     assert [step["number"] for step in judged["steps"]] == list(range(1, 8))
     assert run("appraise", str(file), "--device", device.device_id)[0] == 2
     assert run("appraise")[0] == 2
+
+
+@pytest.mark.parametrize(("days_ago", "verdict"), [(300, "ok"), (380, "warning"), (398, "failed")])
+def test_doctor_tells_before_the_tls_certificate_ends(
+    run: Run, site: VerifierSite, tmp_path: Path, days_ago: int, verdict: str
+) -> None:
+    service = load_authority(site.folder / "keys", SERVICE_CA)
+    made = datetime.now(UTC) - timedelta(days=days_ago)
+    create_tls_certificate(tmp_path, service, ("localhost",), made)
+
+    told = tls_verdict(run, site, tmp_path)
+
+    assert told["verdict"] == verdict
+    assert ("init --hostname" in told["mend"]) is (verdict != "ok")
+
+
+def tls_verdict(run: Run, site: VerifierSite, folder: Path) -> dict[str, str]:
+    """What the doctor says of a TLS certificate and key in a folder."""
+    before, site.config = site.config, folder / "v.toml"
+    files = f'tls_certificate = "{folder}/tls.cert.pem"\ntls_key = "{folder}/tls.key.pem"\n'
+    site.config.write_text(before.read_text().replace("[server]\n", f"[server]\n{files}"))
+    try:
+        told = json.loads(run("check", "--json")[1])
+    finally:
+        site.config = before
+    return next(one for one in told if one["name"] == "tls")
 
 
 def test_doctor_finds_what_is_missing_and_how_to_mend_it(
