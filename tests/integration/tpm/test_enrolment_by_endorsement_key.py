@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from attestation.logs.tcg import parse_firmware_log
 from attestation.tpm.public import parse_public
+from attestation.tpm.templates import KeyTemplate
 from attestation.wire.enrolment_codec import ActivationRequest, EkStatement, encode_activation
 from deploy.demo.swtpm import SoftwareTpm
 from device_agent import factory
@@ -25,6 +27,7 @@ from device_agent.ports import KeyRole
 from device_agent.settings import Settings, parse_settings
 from device_agent.steps import enrol_once
 from device_agent.tpm.adapter import EsapiTpm
+from device_agent.tpm.layout import TpmLayout
 from tests.simulators.trust_yard import CLASSES, PROOFS, TrustYard
 from tests.simulators.verifier_site import boot_log
 
@@ -43,7 +46,8 @@ class Machine:
         for event in parse_firmware_log(boot_log()).events:
             if event.digests:
                 chip.extend(event.pcr, dict(event.digests))
-        self.tpm = EsapiTpm(chip.tcti)
+        template = KeyTemplate(settings.pop("template", KeyTemplate.P_256))
+        self.tpm = EsapiTpm(chip.tcti, layout=TpmLayout(template=template))
         self.settings = self._settings(folder, yard, settings)
         self.parts: Parts = assemble(self.settings, self.tpm)
 
@@ -107,6 +111,22 @@ def refused(code: str, act: Callable[[], object]) -> None:
     with pytest.raises(VerifierRefused) as caught:
         act()
     assert caught.value.code == code, caught.value
+
+
+@pytest.mark.parametrize("template", [KeyTemplate.RSA_2048, KeyTemplate.P_384])
+def test_attestation_key_of_every_template_enrols_and_attests(
+    yard: TrustYard, endorsed_swtpm: SoftwareTpm, computer: Computer, template: KeyTemplate
+) -> None:
+    machine = computer(endorsed_swtpm, template=template)
+
+    credential = enrol_now(machine.parts)
+
+    record = yard.site.running.store.device(credential.device_id)
+    assert record is not None
+    assert record.enrolment.ak_name == machine.iak_name()
+    kind = rsa.RSAPublicKey if template is KeyTemplate.RSA_2048 else ec.EllipticCurvePublicKey
+    assert isinstance(record.enrolment.ak.key, kind)
+    assert attest_now(machine.parts).status == "warning"
 
 
 def test_tpm_with_its_makers_certificate_enrols_attests_and_renews(
