@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
+from attestation.refusals import RefusalCode
 from tests.simulators.postgres import Postgres, postgres
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.stored import AT
@@ -30,7 +31,7 @@ from tests.verifier.store.store_cases import StoreCases, check_older_sets_are_ke
 from verifier.errors import Conflict, Unavailable
 from verifier.ports import AccessToken
 from verifier.ports.credentials import PublishedList
-from verifier.store.engine import CONNECTIONS, IDLE_S
+from verifier.store.engine import CONNECTIONS, IDLE_S, STILL_S
 from verifier.store.migrate import migrate
 from verifier.store.sql_store import SqlStore, open_store
 from verifier.store.unit_of_work import Work
@@ -142,6 +143,39 @@ def test_transaction_in_which_a_statement_failed_is_never_called_written(store: 
         swallow(work)
 
     assert store.tokens() == []
+
+
+def test_replica_that_stands_still_in_a_transaction_does_not_hold_up_the_others(
+    store: SqlStore, url: str
+) -> None:
+    """A virtual machine that was paused while it held the issuance log's row."""
+    replica = open_store(url, with_outbox=False)
+
+    def other() -> None:
+        with replica.work() as work:
+            work.append_log("test", {"by": "other"}, AT)
+
+    later = threading.Thread(target=other)
+    with pytest.raises(Unavailable), store.work() as work:
+        work.append_log("test", {"by": "paused"}, AT)
+        later.start()
+        later.join(STILL_S + 5)
+    replica.close()
+
+    assert [one.entry for one in store.log_entries()] == ['{"by":"other"}']
+
+
+def test_connection_that_is_lost_before_a_rollback_does_not_hide_the_cause(
+    store: SqlStore, url: str
+) -> None:
+    with pytest.raises(Conflict), store.work() as work:
+        work.append_log("test", {}, AT)
+        end_connections(url)
+        raise Conflict(RefusalCode.CONFLICT, "the cause")
+
+    with store.work() as work:
+        work.append_log("test", {"by": "next"}, AT)
+    assert [one.number for one in store.log_entries()] == [1]
 
 
 def test_first_lists_of_two_replicas_at_once_are_one(store: SqlStore, url: str) -> None:

@@ -37,6 +37,10 @@ CONNECTIONS: Final = 16
 IDLE_S: Final = 2.0
 """After so long a PostgreSQL connection is asked for a sign of life before it is used again."""
 
+STILL_S: Final = 10
+"""After so long without a statement PostgreSQL ends a transaction: a replica that stands still (a
+paused machine) must not hold the issuance log's row, for which all others wait."""
+
 _USED: Final = "used"
 
 
@@ -72,9 +76,16 @@ def make_engine(url: str) -> Engine:
         pool_timeout=CONNECT_TIMEOUT_S,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
     )
+    event.listen(engine, "connect", _end_what_stands_still)
     event.listen(engine, "checkout", partial(_ask_if_idle, engine))
     event.listen(engine, "checkin", _note_use)
     return engine
+
+
+def _end_what_stands_still(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{STILL_S}s'")
+    cursor.close()
 
 
 def _ask_if_idle(

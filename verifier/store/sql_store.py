@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, and_, delete, exists, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from verifier.errors import Conflict
 from verifier.ports import DeviceIssuance, Judgement
@@ -50,7 +51,8 @@ class SqlStore(Reading):
                 # A full disk makes SQLite roll back by itself, a lost connection its server; a
                 # second one would hide the cause.
                 if in_transaction(connection):
-                    connection.exec_driver_sql("ROLLBACK")
+                    with suppress(SQLAlchemyError):  # the pool does not keep such a connection
+                        connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")
 
