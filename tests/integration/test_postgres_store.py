@@ -156,10 +156,14 @@ def test_replica_that_stands_still_in_a_transaction_does_not_hold_up_the_others(
             work.append_log("test", {"by": "other"}, AT)
 
     later = threading.Thread(target=other)
-    with pytest.raises(Unavailable), store.work() as work:
+
+    def paused(work: Work) -> None:
         work.append_log("test", {"by": "paused"}, AT)
         later.start()
         later.join(STILL_S + 5)
+
+    with pytest.raises(Unavailable), store.work() as work:
+        paused(work)
     replica.close()
 
     assert [one.entry for one in store.log_entries()] == ['{"by":"other"}']
@@ -168,10 +172,13 @@ def test_replica_that_stands_still_in_a_transaction_does_not_hold_up_the_others(
 def test_connection_that_is_lost_before_a_rollback_does_not_hide_the_cause(
     store: SqlStore, url: str
 ) -> None:
-    with pytest.raises(Conflict), store.work() as work:
+    def refused(work: Work) -> None:
         work.append_log("test", {}, AT)
         end_connections(url)
         raise Conflict(RefusalCode.CONFLICT, "the cause")
+
+    with pytest.raises(Conflict), store.work() as work:
+        refused(work)
 
     with store.work() as work:
         work.append_log("test", {"by": "next"}, AT)
