@@ -97,11 +97,12 @@ def _take(content: bytes, origin: str) -> tuple[dict[HashAlgorithm, Snapshot], s
     """Read an evidence or a log; return one snapshot for each bank, and what to know of it."""
     try:
         log = replay(parse_firmware_log(content))
-    except (InputError, ReplayMismatch):
+    except (InputError, ReplayMismatch) as no_log:
         try:
             return _of_evidence(decode_evidence(content))
         except AttestationError as error:
-            raise error.told_of(origin) from error
+            as_log = f"{origin}: as a firmware log: {no_log.reason}; as evidence"
+            raise error.told_of(as_log) from error
     return {bank: snapshot(bank, values, log) for bank, values in log.pcrs.items()}, _NOT_QUOTED
 
 

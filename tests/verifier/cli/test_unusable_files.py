@@ -64,6 +64,18 @@ def test_compare_says_which_of_two_files_is_malformed(
         assert f": {not_text}: " in err
 
 
+def test_compare_tells_what_is_wrong_with_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut"
+    cut.write_bytes(LOG.read_bytes()[:300])
+
+    _, _, err = runner(monkeypatch, capfd)("compare", LOG, cut)
+
+    assert "as a firmware log: event " in err
+    assert "; as evidence: " in err
+
+
 @pytest.mark.parametrize("content", [b"", NOT_UTF8])
 def test_learning_says_which_list_is_empty_or_malformed(
     content: bytes,

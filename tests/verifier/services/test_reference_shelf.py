@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -14,10 +16,13 @@ import pytest
 from attestation.algorithms import HashAlgorithm
 from attestation.refusals import RefusalCode
 from tests.simulators.stored import AT, a_reference_set
+from tests.verifier.appraisal.test_runtime import FILES, Running
 from verifier.appraisal.policy_file import load_policy
 from verifier.errors import Unavailable
-from verifier.ports import StoredReferenceSets
+from verifier.ports import DocumentKind, StoredReferenceSets
 from verifier.reference_values.model import ReferenceSet
+from verifier.reference_values.runtime_policy_file import load_runtime_policy
+from verifier.services.reference_documents import ReferenceDocuments
 from verifier.services.reference_values import REFRESH, ReferenceShelf, ReferenceValues
 from verifier.store.engine import make_engine
 from verifier.store.migrate import migrate
@@ -101,3 +106,55 @@ def test_slow_look_at_the_store_cannot_bring_back_what_was_removed(slow: SlowSto
         before.result(30)
 
     assert shelf.current(later + REFRESH).sets == ()
+
+
+def test_one_compiled_runtime_policy_serves_every_device_until_its_text_changes(
+    slow: SlowStore,
+) -> None:
+    documents, service = ReferenceDocuments(slow), ReferenceValues(slow, POLICY)
+    documents.put(DocumentKind.RUNTIME_POLICY, "box", runtime_text(b"one"), AT)
+    shelf = ReferenceShelf(slow)
+    first = shelf.current(AT).runtime["box"]
+
+    again = shelf.current(AT).runtime["box"]
+    service.put(golden(1, 1))
+    beside = shelf.current(AT + REFRESH)
+    documents.put(DocumentKind.RUNTIME_POLICY, "box", runtime_text(b"two"), AT)
+    changed = shelf.current(AT + 2 * REFRESH).runtime["box"]
+
+    assert len(beside.sets) == 1
+    assert again is first
+    assert beside.runtime["box"] is first
+    assert changed.id != first.id
+
+
+def runtime_text(*files: bytes) -> str:
+    rows = "\n".join(
+        f"sha256:{hashlib.sha256(one).hexdigest()}  /bin/{one.decode()}" for one in files
+    )
+    return f"name = 'box'\nfiles = '''\n{rows}\n'''"
+
+
+def test_fleet_under_one_runtime_policy_keeps_little_for_each_device() -> None:
+    """What is kept of a device does not grow with the policy, nor with the length of its list."""
+    names = [b"file%d" % number for number in range(2_000)]
+    tracemalloc.start()
+    policy = load_runtime_policy(runtime_text(*names), "test")
+    of_policy = tracemalloc.get_traced_memory()[0]
+    court = Running()
+    for name in names:
+        court.kernel.measure(b"/bin/" + name, name)
+    court.reference = replace(court.reference, runtime={"box": policy})
+    court.look()
+    before = tracemalloc.get_traced_memory()[0]
+
+    kept = []
+    for _ in range(20):
+        court.enrolment = replace(court.enrolment, progress=None)
+        kept.append(court.look().progress)
+    each = (tracemalloc.get_traced_memory()[0] - before) / len(kept)
+    tracemalloc.stop()
+
+    assert [one.entries for one in kept if one is not None] == [2_000 + 1 + len(FILES)] * 20
+    assert of_policy > 200_000
+    assert each < 8_000
