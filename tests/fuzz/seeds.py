@@ -28,11 +28,22 @@ from attestation.identity import KeyName
 from attestation.logs.cel import Measurement, RecordKind, content_digests, encode_content
 from attestation.logs.cel import encode_record as encode_cel
 from attestation.logs.tcg import parse_firmware_log
+from attestation.tpm.ek_templates import EkTemplate, ek_template
 from attestation.wire.attested_csr import Names, build_attested_csr
 from attestation.wire.cmw import decode_collection, encode_record
 from attestation.wire.ear import EarProfile, VerifierIdentity, encode_ear
-from attestation.wire.enrolment_codec import encode_enrolment
+from attestation.wire.enrolment_codec import (
+    ActivationRequest,
+    encode_activation,
+    encode_enrolment,
+)
 from attestation.wire.est import NonceResponse, certs_only, encode_body, encode_nonce_response
+from attestation.wire.manufacture_codec import (
+    ActivationAnswerFile,
+    ActivationChallengeFile,
+    encode_answer,
+    encode_challenge,
+)
 from tests.conformance.cases import ROOT, load, octets
 from tests.conformance.generate.device import NOW, private_key
 from tests.conformance.generate.logs import LOG
@@ -51,7 +62,12 @@ CORPUS: Final = Path(__file__).parent / "corpus"
 _RIMS: Final = Path(__file__).parents[1] / "data" / "nsacyber_RIM-Tool"
 _MOST_BYTES: Final = 20_000
 _MOST_SEEDS: Final = 8
-_POLICY_TARGETS: Final = {"profiles": "certificate_profiles", "revocation": "revocation_policy"}
+_POLICY_TARGETS: Final = {
+    "enrolment": "enrolment_policy",
+    "profiles": "certificate_profiles",
+    "revocation": "revocation_policy",
+}
+_CLOUD_TARGETS: Final = {"aws-iid": "aws_document", "azure-msi": "azure_token"}
 _EVENT_TARGETS: Final = {0x80000001: "uefi_variable", 0x80000002: "uefi_variable"}
 
 Seeds = Iterator[tuple[str, bytes]]
@@ -60,11 +76,13 @@ Seeds = Iterator[tuple[str, bytes]]
 
 def seeds() -> Seeds:
     """Yield every first input."""
+    yield from _of_claims()
     yield from _of_cases()
     yield from _of_logs()
     yield from _of_documents()
     yield from _of_policies()
     yield from _of_ocsp()
+    yield from _of_activation()
     yield from of_agents(private_key("an owner"))
 
 
@@ -88,6 +106,8 @@ def _of_cases() -> Seeds:
         elif case.kind == "ek-certificate":
             yield "ek_certificate", octets(given["certificate"])
             yield "ek_chain", octets(given["certificate"]) + octets(given["roots"][0])
+        elif case.kind == "cloud-statement":
+            yield _CLOUD_TARGETS[given["cloud"]], given["statement"].encode()
         elif case.kind == "ima-list":
             yield "ima_list", octets(given["list"])
             yield "ima_follow", octets(given["list"])
@@ -121,6 +141,33 @@ def _of_enrolment(sent: Mapping[str, Any]) -> Seeds:
     yield "est_body", encode_body(certs_only([parse_certificate(request.iak_chain[0])]))
     yield "est_nonce", b'{"len": 56, "reqTypeInfo": {"type": "1.2.3"}}'
     yield "est_nonce", encode_nonce_response(NonceResponse(nonce=bytes(56), expires_in_s=300))
+
+
+def _of_activation() -> Seeds:
+    digest, area = bytes(range(32)), ek_template(EkTemplate.P_256_LOW)
+    yield (
+        "activation",
+        encode_activation(ActivationRequest(ek_public=area, ek_chain=(b"der",), iak_public=area)),
+    )
+    yield (
+        "activation",
+        encode_challenge(
+            ActivationChallengeFile(
+                request_sha256=digest,
+                serial="EB-1",
+                credential_blob=b"\0\2id",
+                encrypted_secret=b"\0\2se",
+            )
+        ),
+    )
+    yield "activation", encode_answer(ActivationAnswerFile(request_sha256=digest, secret=digest))
+
+
+def _of_claims() -> Seeds:
+    """Yield what Azure signs; whole tokens come with the cases."""
+    claims = {"iss": "https://sts.windows.net/0b1c/", "aud": "api://enrolment", "exp": 1777640400}
+    resource = "/subscriptions/5f2e/resourcegroups/fleet/vm-1"
+    yield "azure_token", json.dumps({**claims, "nbf": 1777636800, "xms_mirid": resource}).encode()
 
 
 def _of_ocsp() -> Seeds:
