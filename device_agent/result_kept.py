@@ -6,7 +6,9 @@ It is read anew for each enrolment: the agent there replaces it with every judge
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,7 @@ from device_agent.errors import SourceUnreadable, StateCorrupt, StateUnwritable
 from device_agent.state.files import StateFile
 
 _SETTING: Final = "enrolment.result"
+_OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 """JWS Compact Serialization (RFC 7515, 7.1)."""
 
@@ -57,7 +60,10 @@ class KeptResult:
 
     def _from_file(self) -> str:
         try:
-            with self._place.open("rb") as file:
+            # Without waiting: a pipe that nobody writes to would hold the daemon up.
+            with os.fdopen(os.open(self._place, _OPEN), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise _unreadable(f"{self._place} is no file")
                 content = file.read(2 * MAX_PROOF_BYTES + 1).strip()
         except OSError as error:
             raise _unreadable(f"{self._place}: {error.strerror}") from error

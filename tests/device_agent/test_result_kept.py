@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,13 @@ def test_result_is_read_from_a_file(tmp_path: Path, content: str) -> None:
     file.write_text(content)
 
     assert KeptResult(file).read() == TOKEN
+
+
+def test_pipe_that_nobody_writes_to_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(SourceUnreadable, match="is no file"):
+        KeptResult(tmp_path / "pipe").read()
 
 
 def test_newest_result_of_another_agent_is_read_each_time(tmp_path: Path) -> None:

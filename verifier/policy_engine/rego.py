@@ -15,6 +15,7 @@ same status have the same question (:mod:`verifier.policy_engine.input_reads`).
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,21 @@ ANSWERS_KEPT: Final = 1024
 LONGEST_KEPT_CHARS: Final = 4096
 """Longer questions are not remembered: whoever asks all of a document hardly asks the same again,
 and what a result tells of a device may be long."""
+
+
+_ENVIRONMENT: Final = (
+    "the decision policy uses opa.runtime, which tells this process's environment: what is secret "
+    "there could come to stand in a reason"
+)
+_BREAKS_DOWN: Final = (
+    "the decision policy imports the whole of data by another name, at which the engine (rego-cpp "
+    "1.5) breaks down; name what you need: import data.config"
+)
+_REFUSED: Final = (
+    (re.compile(r"\bopa\s*[.\[]"), _ENVIRONMENT),
+    (re.compile(r"\bimport\s+data\s+as\b"), _BREAKS_DOWN),
+)
+"""What stands in no policy that we load, and why; comments and texts count too."""
 
 
 @dataclass(slots=True)
@@ -67,6 +83,9 @@ class RegoEngine:
     ) -> None:
         if not policy.strip():
             raise PolicyRejected("the decision policy is empty; an empty policy decides nothing")
+        for words, why in _REFUSED:
+            if words.search(policy):
+                raise PolicyRejected(why)
         self._policy = policy
         self._config = json.dumps({"config": dict(config or {})})
         self._query = query

@@ -178,8 +178,12 @@ class Enrol:
             NotAuthorised: If the client certificate is one of ours and was revoked.
             Unavailable: ``overloaded`` if its turn does not come.
         """
-        with self._writer.coming(), self._turn():
-            underway = self._submit(request, presented, at, label)
+        try:
+            with self._writer.coming(), self._turn():
+                underway = self._submit(request, presented, at, label)
+        except Contraindicated as error:
+            self._contraindications.record(error.against, request.evidence, at)
+            raise
         with self._telling_of_impostors(underway.device, at):
             enrolled = underway.arrived()
         self._enrolled()
@@ -204,20 +208,16 @@ class Enrol:
         """Do everything but wait for the disk."""
         # Whatever the request says that it is: one root may be the maker's and ours.
         known = self.known(presented, at) if _OURS in (presented or b"") else None
-        try:
-            accepted = judge_enrolment(
-                request,
-                presented=presented,
-                challenge=self._nonces.current(),
-                terms=replace(self._terms(at), label=label),
-                at=at,
-                replays=self._replays,
-                known=known,
-                activations=self._activations,
-            )
-        except Contraindicated as error:
-            self._contraindications.record(error.against, request.evidence, at)
-            raise
+        accepted = judge_enrolment(
+            request,
+            presented=presented,
+            challenge=self._nonces.current(),
+            terms=replace(self._terms(at), label=label),
+            at=at,
+            replays=self._replays,
+            known=known,
+            activations=self._activations,
+        )
         existing = self._store.device(accepted.device)
         if known is not None:
             self.known(presented, at)  # again: what is revoked from here on moves the row on

@@ -41,6 +41,14 @@ STILL_S: Final = 10
 """After so long without a statement PostgreSQL ends a transaction: a replica that stands still (a
 paused machine) must not hold the issuance log's row, for which all others wait."""
 
+_ANSWERED: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""A server that answers no packet for 20 to 25 s is gone, whatever a statement is waiting for."""
+
 _USED: Final = "used"
 
 
@@ -74,7 +82,7 @@ def make_engine(url: str) -> Engine:
         max_overflow=0,
         pool_use_lifo=True,
         pool_timeout=CONNECT_TIMEOUT_S,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **_ANSWERED},
     )
     event.listen(engine, "connect", _end_what_stands_still)
     event.listen(engine, "checkout", partial(_ask_if_idle, engine))

@@ -240,6 +240,21 @@ def test_policy_that_cannot_deny_is_refused_at_load(policy: str) -> None:
         RegoEngine(policy)
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("told := opa.runtime().env", "environment"),
+        ('told := opa["runtime"]().env', "environment"),
+        ("import data as everything", "breaks down"),
+    ],
+)
+def test_policy_that_would_tell_or_break_down_is_refused_unread(words: str, why: str) -> None:
+    policy = f'{QUERY_HEAD}{words}\ndecision := {{"allow": false, "reasons": []}}\n'
+
+    with pytest.raises(PolicyRejected, match=why):
+        RegoEngine(policy)
+
+
 def test_failing_builtin_is_a_fault_and_not_an_allow(affirming: AttestationResult) -> None:
     """Without strict errors the deny rule would be undefined, and so forgotten."""
     policy = QUERY_HEAD + (
