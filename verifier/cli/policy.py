@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from verifier.appraisal.boot_rules import BootRules
+from verifier.appraisal.boot_seen import BootRule
 from verifier.appraisal.kernel_words import WordPattern
 from verifier.appraisal.policy_file import load_policy
 from verifier.appraisal.policy_model import AppraisalPolicy
@@ -26,6 +27,9 @@ from verifier.sources import (
 # The wiring behind a command (store, HTTP, policy engine) is imported inside it: the other commands
 # must not pay for it.
 # ruff: noqa: PLC0415
+
+_MOST_SHOWN: Final = 6
+_DIGEST_CHARS: Final = 64
 
 policy = typer.Typer(no_args_is_help=True, help="How evidence is judged.")
 
@@ -65,16 +69,31 @@ def _boot(rules: BootRules) -> dict[str, object]:
     """Return ``[boot]``: each rule by its key, with what it asks and what it is worth."""
     told: dict[str, object] = {"unknown_events": rules.unknown_events}
     for rule in rules.rules:
-        asked = _plain(rule)
-        own = asked if isinstance(asked, dict) else {}
         told[rule.key] = {
             "claim": rule.worth.claim.value,
             "otherwise": rule.worth.otherwise,
             "missing": rule.worth.missing,
             "met": rule.worth.met,
-            **{name: value for name, value in own.items() if name not in {"key", "worth"}},
+            **_asked(rule),
         }
     return told
+
+
+def _asked(rule: BootRule) -> dict[str, object]:
+    """Return what a boot rule asks, without what it is worth."""
+    asked = _plain(rule)
+    own = asked if isinstance(asked, dict) else {}
+    return {name: value for name, value in own.items() if name not in {"key", "worth"}}
+
+
+def _in_words(value: object) -> str:
+    """Return a part of a policy for people: a long list by its first few."""
+    if isinstance(value, list):
+        more = len(value) - _MOST_SHOWN
+        first = ", ".join(_in_words(one) for one in value[:_MOST_SHOWN]) or "none"
+        return first + (f" and {more} more" if more > 0 else "")
+    text = str(value)
+    return text if len(text) < _DIGEST_CHARS else f"{text[:16]}…"
 
 
 def _plain(value: object) -> object:
@@ -99,7 +118,11 @@ def _tell(chosen: AppraisalPolicy, *, as_json: bool) -> None:
     for name, value in document.items():
         if name in {"rules", "boot"} or value is None:
             continue
-        output.say(f"{name}: {value}")
+        if isinstance(value, dict):
+            for key, one in value.items():
+                output.say(f"{name}.{key}: {_in_words(one)}")
+        else:
+            output.say(f"{name}: {value}")
     rows = [
         (
             chosen.rule_names[rule.indices[0]],
@@ -116,13 +139,14 @@ def _tell(chosen: AppraisalPolicy, *, as_json: bool) -> None:
     if chosen.boot is not None:
         output.say(f"boot.unknown_events: {chosen.boot.unknown_events}")
         output.say_table(
-            ("rule", "claim", "otherwise", "missing"),
+            ("rule", "claim", "otherwise", "missing", "asks"),
             [
                 (
                     f"boot.{rule.key}",
                     rule.worth.claim.value,
                     rule.worth.otherwise,
                     rule.worth.missing,
+                    "; ".join(f"{key} {_in_words(one)}" for key, one in _asked(rule).items()),
                 )
                 for rule in chosen.boot.rules
             ],

@@ -210,6 +210,17 @@ def test_packaged_policy_is_shown_by_its_name(run: Run) -> None:
     assert "'linux-serve' is neither a packaged policy" in complaint
 
 
+def test_policy_in_lines_says_what_each_rule_asks(run: Run) -> None:
+    told = run("policy", "show", "linux-edge-ima")[1].splitlines()
+
+    assert "ima.policy: edge" in told
+    (dbx,) = [line for line in told if line.startswith("boot.dbx\t")]
+    (words,) = [line for line in told if line.startswith("boot.command_line\t")]
+    assert dbx.endswith("\tentries 1; at_least none")
+    assert "forbidden init=/bin/*, init=/usr/bin/*, rdinit=*" in words
+    assert " more; allowed none" in words
+
+
 def test_packaged_policies_are_listed_with_the_one_in_use(run: Run) -> None:
     listed = json.loads(run("policy", "list", "--json")[1])
 
