@@ -167,6 +167,7 @@ class RefusalCode(StrEnum):
     PCR_BANKS_DISAGREE = "pcr-banks-disagree"
     SECURE_BOOT_KEYS_UNKNOWN = "secure-boot-keys-unknown"
     BOOT_IMAGE_REFUSED = "boot-image-refused"
+    FIRMWARE_REFUSED = "firmware-refused"
     PLATFORM_MODE_REFUSED = "platform-mode-refused"
     DMA_PROTECTION_OFF = "dma-protection-off"
 

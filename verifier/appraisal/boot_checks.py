@@ -60,6 +60,39 @@ class ImagesRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareRule:
+    """``firmware``: code and versions of firmware that are known to be bad."""
+
+    key: str
+    worth: Worth
+    forbidden: frozenset[bytes] = frozenset()
+    forbidden_versions: frozenset[str] = frozenset()
+
+    @property
+    def pcrs(self) -> frozenset[int]:
+        """See :class:`BootRule`."""
+        return frozenset({0})
+
+    def look(self, facts: BootFacts) -> Seen:
+        """See :class:`BootRule`."""
+        ran = [fact for fact in facts.images if fact.value.kind is ImageKind.FIRMWARE]
+        version = facts.firmware_version
+        if 0 not in facts.covered or (self.forbidden and not ran):
+            return unproven("what firmware ran", 0)
+        mend = "Update the firmware as its maker says and boot again"
+        for fact in ran:
+            if fact.value.digest in self.forbidden:
+                reason = f"firmware ran that the policy forbids: {fact.value.digest.hex()}"
+                return Seen(RefusalCode.FIRMWARE_REFUSED, f"{reason} ({proved(fact)}). {mend}", 0)
+        if self.forbidden_versions and version is None:
+            return unproven("which version the firmware is", 0)
+        if version is not None and version.value in self.forbidden_versions:
+            reason = f"the firmware is {version.value[:80]!a}, which the policy forbids"
+            return Seen(RefusalCode.FIRMWARE_REFUSED, f"{reason} ({proved(version)}). {mend}", 0)
+        return Seen(BOOT_AS_REQUIRED, "no firmware ran that the policy forbids", 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandLineRule:
     """``command_line``: words that must, may and must not stand in every kernel command line."""
 

@@ -12,6 +12,7 @@ from verifier.appraisal.boot_checks import (
     BootOrderRule,
     CommandLineRule,
     ExitBootServicesRule,
+    FirmwareRule,
     ImagesRule,
 )
 from verifier.appraisal.boot_key_checks import (
@@ -154,6 +155,16 @@ def _boot_applications(table: Table, key: str) -> BootRule:
     )
 
 
+def _firmware(table: Table, key: str) -> BootRule:
+    rule, worth = _open(table, key, Claim.HARDWARE, ("forbidden", "forbidden_versions"))
+    forbidden, versions = rule.digests("forbidden"), rule.texts("forbidden_versions")
+    if not forbidden and not versions:
+        raise invalid(table.where(key), "asks nothing; give forbidden or forbidden_versions")
+    return FirmwareRule(
+        key=key, worth=worth, forbidden=forbidden, forbidden_versions=frozenset(versions)
+    )
+
+
 def _command_line(table: Table, key: str) -> BootRule:
     rule, worth = _open(table, key, Claim.EXECUTABLES, ("required", "forbidden", "allowed"))
     words = {name: _patterns(rule, name) for name in ("required", "forbidden", "allowed")}
@@ -213,6 +224,7 @@ _READERS: Final[dict[str, Callable[[Table, str], BootRule]]] = {
     "authorities": _authorities,
     "boot_applications": _boot_applications,
     "option_roms": _option_roms,
+    "firmware": _firmware,
     "command_line": _command_line,
     "boot_order": _boot_order,
     "exit_boot_services": _exit_boot_services,

@@ -88,6 +88,8 @@ def _asked(rule: BootRule) -> dict[str, object]:
 
 def _in_words(value: object) -> str:
     """Return a part of a policy for people: a long list by its first few."""
+    if isinstance(value, list) and value and all(isinstance(one, list) for one in value):
+        return " or ".join(" ".join(map(str, one)) for one in value[:_MOST_SHOWN])
     if isinstance(value, list):
         more = len(value) - _MOST_SHOWN
         first = ", ".join(_in_words(one) for one in value[:_MOST_SHOWN]) or "none"

@@ -78,7 +78,12 @@ FACTS = BootFacts(
         "DeployedMode": fact(value=True),
     },
     authorities=(authority(A), authority(B, "MokList"), authority(C, "SbatLevel")),
-    images=(image(A, ImageKind.DRIVER, 2), image(B, ImageKind.APPLICATION, 4)),
+    images=(
+        image(A, ImageKind.DRIVER, 2),
+        image(B, ImageKind.APPLICATION, 4),
+        image(C, ImageKind.FIRMWARE, 0),
+    ),
+    firmware_version=fact("1.4", 0, 1),
     boot_order=fact((1, 0), 1),
     command_lines=(fact("/vmlinuz root=/dev/sda1 ro lockdown=integrity quiet", 8),),
     exit_boot_services=fact(value=True, pcr=5),
@@ -116,6 +121,8 @@ MET = [
     f'option_roms = {{ forbidden = ["{BB}"], otherwise = 96 }}',
     f'boot_applications = {{ allowed = ["{BB}"], otherwise = 96 }}',
     f'boot_applications = {{ forbidden = ["{AA}"], otherwise = 96 }}',
+    f'firmware = {{ forbidden = ["{AA}"], otherwise = 96 }}',
+    'firmware = { forbidden_versions = ["1.3"], otherwise = 96 }',
     'command_line = { required = ["ro", "lockdown=*"], otherwise = 96 }',
     'command_line = { forbidden = ["init=*", "selinux=0*"], otherwise = 96 }',
     'command_line = { allowed = ["/vmlinuz", "root=*", "ro", "quiet", "lockdown=*"], otherwise=32}',
@@ -207,6 +214,18 @@ def test_rule_that_is_met_may_affirm() -> None:
             "does not list",
         ),
         (
+            f'firmware = {{ forbidden = ["{AA}", "{CC}"], otherwise = 97 }}',
+            {},
+            Code.FIRMWARE_REFUSED,
+            CC,
+        ),
+        (
+            f'firmware = {{ forbidden = ["{AA}"], forbidden_versions = ["1.4"], otherwise = 97 }}',
+            {},
+            Code.FIRMWARE_REFUSED,
+            "'1.4', which the policy forbids (PCR 0, event 1)",
+        ),
+        (
             'command_line = { forbidden = ["quiet"], otherwise = 97 }',
             {},
             Code.COMMAND_LINE_REFUSED,
@@ -248,6 +267,20 @@ def test_what_no_log_proves_is_never_fine(text: str, facts: BootFacts | None) ->
 
     assert finding.code == Code.BOOT_FACT_MISSING
     assert finding.value == (36 if finding.claim is Claim.CONFIGURATION else -33)
+
+
+def test_firmware_without_a_proven_version_is_not_fine_where_versions_are_forbidden() -> None:
+    unknown = replace(FACTS, firmware_version=None)
+    both = f'firmware = {{ forbidden = ["{CC}"], forbidden_versions = ["1.4"], otherwise = 97 }}'
+
+    version = judge('firmware = { forbidden_versions = ["1.4"], otherwise = 97 }', unknown)
+    code = judge(
+        f'firmware = {{ forbidden = ["{CC}"], otherwise = 97 }}', replace(FACTS, images=())
+    )
+
+    assert (version.code, version.value) == (Code.BOOT_FACT_MISSING, -33)
+    assert (code.code, code.value) == (Code.BOOT_FACT_MISSING, -33)
+    assert judge(both, unknown).code == Code.FIRMWARE_REFUSED
 
 
 def test_what_is_not_proven_has_its_own_value() -> None:
@@ -380,6 +413,7 @@ def test_a_log_remembers_few_judgements_of_its_boot() -> None:
         ("db = { otherwise = 32 }", "boot.db: asks nothing"),
         ("authorities = { otherwise = 32 }", "boot.authorities: asks nothing"),
         ("boot_applications = { otherwise = 96 }", "boot.boot_applications: asks nothing"),
+        ("firmware = { otherwise = 96 }", "boot.firmware: asks nothing"),
         ("command_line = { otherwise = 96 }", "boot.command_line: asks nothing"),
         ('command_line = { required = ["a b"], otherwise = 96 }', r"required\[1\].*one word"),
         ('command_line = { required = ["a*b"], otherwise = 96 }', r"required\[1\].*one word"),
