@@ -9,13 +9,13 @@ import sys
 import termios
 
 
-def on_terminal(*words: str) -> str:
-    """Return what Python prints on a terminal of 80 columns."""
+def on_terminal(*words: str, kind: str = "dumb") -> str:
+    """Return what Python prints on a terminal of 80 columns; a ``dumb`` one has no colours."""
     main, side = pty.openpty()
     termios.tcsetwinsize(side, (40, 80))
     environment = {name: text for name, text in os.environ.items() if name != "COLUMNS"}
     with subprocess.Popen(
-        [sys.executable, *words], stdin=side, stdout=side, env=environment | {"TERM": "dumb"}
+        [sys.executable, *words], stdin=side, stdout=side, env=environment | {"TERM": kind}
     ) as child:
         os.close(side)
         said = b""

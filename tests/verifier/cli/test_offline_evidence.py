@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulators import evidence_files
 from tests.simulators.command_line import Run, runner
+from tests.simulators.terminal import on_terminal
 
 MADE = Path(__file__).parents[2] / "data" / "made_here"
 SERVER, EDGE = "linux-server", "linux-edge-ima"
@@ -34,6 +35,18 @@ def words(folder: Path, name: str, **other: Path) -> tuple[object, ...]:
         *runtime,
         *("--policy", name),
     )
+
+
+def test_verdicts_are_coloured_on_a_terminal_and_plain_in_a_pipe(run: Run) -> None:
+    asked = (*words(MADE, SERVER), "--explain")
+
+    shown = on_terminal("-m", "verifier", *map(str, asked), kind="xterm")
+    plain = run(*asked)[1]
+
+    assert "1 signature       \x1b[32mpassed\x1b[0m" in shown
+    assert "status: \x1b[32maffirming\x1b[0m" in shown
+    assert "\x1b" not in plain
+    assert "1 signature       passed" in plain
 
 
 @pytest.mark.parametrize("name", [SERVER, EDGE])
