@@ -1,7 +1,7 @@
 """Let every parser read hostile bytes: ``python -m tools.fuzz [--seconds N] [TARGET …]``.
 
 A target is one file in ``tests/fuzz/targets``. Each runs in a process of its own under libFuzzer
-(atheris), two at a time, with five seconds for one input and 512 MB for the process. Whatever is
+(atheris), three at a time, with five seconds for one input and 512 MB for the process. Whatever is
 neither a value nor one of our errors is a finding; its input is kept in ``.fuzz/`` and fails the
 run. A target whose parser is not there is listed as absent, and fails the run too.
 """
@@ -28,7 +28,7 @@ FINDINGS: Final = ROOT / ".fuzz"
 INPUT_SECONDS: Final = 5
 MEMORY_MB: Final = 512
 MOST_BYTES: Final = 65_536
-_AT_ONCE: Final = 2
+_AT_ONCE: Final = 3
 _ABSENT: Final = 3
 _SPARE_SECONDS: Final = 90
 """For starting up, and for reading the kept corpus."""
