@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -24,7 +23,16 @@ from cryptography.hazmat.primitives.serialization import (
 from attestation.wire.est import PATH, encode_body
 from attestation.wire.media_types import EST_NONCE
 from device_agent.ports import KeyRole
-from tests.simulators.est import Curl, challenge_of, csr_of, current_names, enrol, issued
+from tests.simulators.est import (
+    Curl,
+    authorities,
+    challenge_of,
+    csr_of,
+    current_names,
+    enrol,
+    issued,
+    verified_by_openssl,
+)
 from tests.simulators.soft_manufacturer import SoftManufacturer
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, pem
 
@@ -53,34 +61,6 @@ def renewing(device: SiteDevice) -> SiteDevice:
     """A device that has enrolled by EST."""
     device.chain_pem = issued(enrol(device)).public_bytes(Encoding.PEM)
     return device
-
-
-def authorities(curl: Curl) -> tuple[Path, Path]:
-    """Fetch the CA certificates; return files of the root and of those between."""
-    status, content_type, body = curl.run(f"{PATH}/cacerts")
-    assert (status, content_type) == (200, "application/pkcs7-mime; smime-type=certs-only")
-    found = x509.load_pem_x509_certificates(curl.certificates(body).encode())
-    root, between = curl.folder / "root.pem", curl.folder / "between.pem"
-    for path, is_root in ((root, True), (between, False)):
-        path.write_bytes(
-            b"".join(
-                one.public_bytes(Encoding.PEM)
-                for one in found
-                if (one.subject == one.issuer) is is_root
-            )
-        )
-    return root, between
-
-
-def verified_by_openssl(curl: Curl, leaf_pem: str) -> None:
-    root, between = authorities(curl)
-    leaf = curl.folder / "leaf.pem"
-    leaf.write_text(leaf_pem)
-    seen = curl.openssl(
-        *("verify", "-x509_strict", "-purpose", "sslclient"),
-        *("-CAfile", str(root), "-untrusted", str(between), str(leaf)),
-    )
-    assert seen.strip() == f"{leaf}: OK"
 
 
 def test_curl_and_openssl_enrol_with_a_manufacturers_identity(

@@ -165,3 +165,32 @@ def issued(answer: Answer) -> x509.Certificate:
     assert answer.status == 200, answer.body
     (certificate,) = read_certs_only(decode_body(answer.body))
     return certificate
+
+
+def authorities(curl: Curl) -> tuple[Path, Path]:
+    """Fetch the CA certificates; return files of the root and of those between."""
+    status, content_type, body = curl.run(f"{PATH}/cacerts")
+    assert (status, content_type) == (200, "application/pkcs7-mime; smime-type=certs-only")
+    found = x509.load_pem_x509_certificates(curl.certificates(body).encode())
+    root, between = curl.folder / "root.pem", curl.folder / "between.pem"
+    for path, is_root in ((root, True), (between, False)):
+        path.write_bytes(
+            b"".join(
+                one.public_bytes(Encoding.PEM)
+                for one in found
+                if (one.subject == one.issuer) is is_root
+            )
+        )
+    return root, between
+
+
+def verified_by_openssl(curl: Curl, leaf_pem: str) -> None:
+    """Check the chain of a client certificate, by ``openssl`` alone."""
+    root, between = authorities(curl)
+    leaf = curl.folder / "leaf.pem"
+    leaf.write_text(leaf_pem)
+    seen = curl.openssl(
+        *("verify", "-x509_strict", "-purpose", "sslclient"),
+        *("-CAfile", str(root), "-untrusted", str(between), str(leaf)),
+    )
+    assert seen.strip() == f"{leaf}: OK"

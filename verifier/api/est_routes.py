@@ -29,6 +29,9 @@ from verifier.services.suite import Services
 
 CERTS_ONLY: Final = f"{PKCS7}; smime-type=certs-only"
 
+BASE64_SAID: Final = {"Content-Transfer-Encoding": "base64"}
+"""RFC 7030, 4, asks for it; RFC 8951, 3.1, has it ignored. Clients of the former need it still."""
+
 _LARGE: Final = ("/simpleenroll", "/simplereenroll")
 _TEXT: Final = {"schema": {"type": "string", "format": "byte"}}
 _PREFIXES: Final = (PATH, f"{PATH}/{{label}}")
@@ -154,4 +157,4 @@ async def _body(request: Request, limit: int) -> bytes:
 
 
 def _answer(der: bytes, media_type: str) -> Response:
-    return Response(encode_body(der), media_type=media_type)
+    return Response(encode_body(der), media_type=media_type, headers=BASE64_SAID)

@@ -73,6 +73,7 @@ def test_answer_holds_the_issued_certificate_alone_and_cacerts_its_issuer(
     answer = site.client().get(f"{PATH}/cacerts")
 
     assert answer.headers["content-type"] == "application/pkcs7-mime; smime-type=certs-only"
+    assert answer.headers["content-transfer-encoding"] == "base64"
     leaf = x509.load_pem_x509_certificate(est_device.chain_pem)
     issuers = [
         one for one in read_certs_only(decode_body(answer.body)) if one.subject == leaf.issuer
