@@ -80,6 +80,7 @@ class RefusalCode(StrEnum):
     KEY_ATTRIBUTES_WRONG = "key-attributes-wrong"
     CSR_SIGNATURE_INVALID = "csr-signature-invalid"
     CSR_KEY_MISMATCH = "csr-key-mismatch"
+    CSR_CHANNEL_BINDING_WRONG = "csr-channel-binding-wrong"
     CSR_SUBJECT_CHANGED = "csr-subject-changed"
     MANUFACTURE_REQUEST_INVALID = "manufacture-request-invalid"
     DEVICE_ID_INVALID = "device-id-invalid"

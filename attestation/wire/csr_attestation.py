@@ -28,6 +28,9 @@ from attestation.limits import (
 )
 from attestation.refusals import RefusalCode
 
+CHALLENGE_PASSWORD: Final = "1.2.840.113549.1.9.7"  # noqa: S105 - an object identifier
+"""Attribute challengePassword (RFC 2985, 5.4.1)."""
+
 ATTESTATION_ATTRIBUTE: Final = "1.2.840.113549.1.9.16.2.59"
 TPM_CERTIFY: Final = "2.23.133.20.1"
 CMW: Final = "1.3.6.1.5.5.7.1.35"
@@ -208,6 +211,23 @@ def attribute_types(request: bytes) -> frozenset[str]:
         MalformedInput: If it is no PKCS#10 request in strict DER.
     """
     return frozenset(type_ for type_, _ in _attributes(request))
+
+
+def challenge_passwords(request: bytes) -> tuple[bytes, ...]:
+    """Return the content of every ``challengePassword`` of a request (RFC 2985, 5.4.1).
+
+    Args:
+        request: PKCS#10, DER. The strings are DirectoryStrings; all kinds that hold ASCII as bytes
+            of ASCII are alike here.
+
+    Raises:
+        MalformedInput: If it is no PKCS#10 request in strict DER.
+    """
+    found: list[bytes] = []
+    for type_, values in _attributes(request):
+        if type_ == CHALLENGE_PASSWORD:
+            found += [one.body for one in der.children(values, _STRUCTURE)]
+    return tuple(found)
 
 
 def _attestation_values(request: bytes) -> list[bytes]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from pathlib import Path
-from ssl import CERT_OPTIONAL, PROTOCOL_TLS_SERVER, SSLContext, SSLError, TLSVersion
+from ssl import CERT_OPTIONAL, PROTOCOL_TLS_SERVER, SSLContext, SSLError, SSLObject, TLSVersion
 from typing import Final
 
 from typing_extensions import override
@@ -27,6 +27,9 @@ STATE_KEY: Final = "client_certificate"
 FINGERPRINT_KEY: Final = "client_fingerprint"
 """Key in ``scope["state"]``: SHA-256 of the certificate, or None."""
 
+TLS_UNIQUE_KEY: Final = "tls_unique"
+"""Key in ``scope["state"]``: ``tls-unique`` (RFC 5929, 3), or None: TLS 1.3 has none."""
+
 HEAD_BYTES: Final = 64 * 1024
 """What may come beside a body: request line, headers, chunk sizes, trailers; and one read more."""
 
@@ -39,6 +42,12 @@ SPARE_CONNECTIONS: Final = 64
 _TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\n"
 _TOO_LONG: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
 _NOTHING_FOLLOWS: Final = b"connection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+def _tls_unique(tls: SSLObject | None) -> bytes | None:
+    if tls is None or tls.version() != "TLSv1.2":
+        return None
+    return tls.get_channel_binding("tls-unique")
 
 
 class ClientCertificateProtocol(HttpToolsProtocol):
@@ -64,6 +73,7 @@ class ClientCertificateProtocol(HttpToolsProtocol):
             **self.app_state,
             STATE_KEY: der,
             FINGERPRINT_KEY: hashlib.sha256(der).digest() if der is not None else None,
+            TLS_UNIQUE_KEY: _tls_unique(tls),
         }
         self._watch = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 

@@ -20,6 +20,7 @@ from attestation.wire.est import (
     encode_body,
 )
 from attestation.wire.media_types import CSR_ATTRIBUTES, EST_NONCE, PKCS7, PKCS10
+from verifier.api.client_certificate import TLS_UNIQUE_KEY
 from verifier.api.evidence import require_media_type
 from verifier.api.limits import too_large
 from verifier.api.routing import PROBLEMS, GuardedRoute, caller_of
@@ -113,7 +114,9 @@ def _enrolment_routes(router: APIRouter, prefix: str, services: Services) -> Non
         label, presented = _label(request), caller_of(request).certificate
         return await enrolled(
             request,
-            lambda csr: services.est.enrol(label, csr, presented, services.clock.now()),
+            lambda csr: services.est.enrol(
+                label, csr, presented, services.clock.now(), tls_unique=_tls_unique(request)
+            ),
         )
 
     @router.post(f"{prefix}/simplereenroll", summary="Renew by CSR", openapi_extra=body)
@@ -122,7 +125,9 @@ def _enrolment_routes(router: APIRouter, prefix: str, services: Services) -> Non
         label, presented = _label(request), caller_of(request).certificate or b""
         return await enrolled(
             request,
-            lambda csr: services.est.renew(label, csr, presented, services.clock.now()),
+            lambda csr: services.est.renew(
+                label, csr, presented, services.clock.now(), tls_unique=_tls_unique(request)
+            ),
         )
 
 
@@ -147,6 +152,11 @@ def _refused_routes(router: APIRouter, prefix: str) -> None:
 def _label(request: Request) -> str:
     label: str = request.path_params.get("label", "")
     return label
+
+
+def _tls_unique(request: Request) -> bytes | None:
+    found: bytes | None = getattr(request.state, TLS_UNIQUE_KEY, None)
+    return found
 
 
 async def _body(request: Request, limit: int) -> bytes:

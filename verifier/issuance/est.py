@@ -1,13 +1,16 @@
 """What EST adds to an enrolment (RFC 7030): labels, CSR attributes, names that may not change.
 
 The proofs are those of every enrolment (:mod:`verifier.issuance.enrol`). Channel binding by a
-``challengePassword`` with tls-unique (RFC 7030, 3.5) is not used: TLS 1.3 has none, and what it
-would show is shown better. The key is in the device's TPM (TPM2_Certify over our nonce), the nonce
-was issued to the client certificate of the connection, and the CSR is signed by the key.
+``challengePassword`` with tls-unique (RFC 7030, 3.5) is checked where it is shown and asked of
+nobody: TLS 1.3 has none, and what it would show is shown better. The key is in the device's TPM
+(TPM2_Certify over our nonce), the nonce was issued to the client certificate of the connection, and
+the CSR is signed by the key.
 """
 
 from __future__ import annotations
 
+import base64
+import hmac
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,6 +25,7 @@ from attestation.wire.csr_attestation import (
     CMW,
     TPM_CERTIFY,
     attribute_types,
+    challenge_passwords,
 )
 from attestation.wire.enrolment_codec import EnrolmentRequest
 from attestation.wire.est import ENROLMENT_CLASSES, LABEL, OPERATIONS
@@ -125,6 +129,30 @@ def require_whole(
         "attestation key, in a CMW statement of csr-proofs",
         ("iak-public",),
     )
+
+
+def require_bound(csr: bytes, tls_unique: bytes | None) -> None:
+    """Check that a request which says what connection it was made for came over that one.
+
+    RFC 7030, 3.5: the ``challengePassword`` is base64 of ``tls-unique``.
+
+    Args:
+        csr: The request, DER.
+        tls_unique: Of the connection (RFC 5929, 3); None where it has none (TLS 1.3).
+
+    Raises:
+        IdentityMismatch: ``csr-channel-binding-wrong``.
+    """
+    if tls_unique is None:
+        return
+    wanted = base64.b64encode(tls_unique)
+    if any(not hmac.compare_digest(one, wanted) for one in challenge_passwords(csr)):
+        raise IdentityMismatch(
+            RefusalCode.CSR_CHANNEL_BINDING_WRONG,
+            "the challengePassword of the request is not this connection's tls-unique; make the "
+            "request after the handshake, or leave the attribute out",
+            structure="CertificationRequest",
+        )
 
 
 def require_same_names(csr: bytes, certificate: x509.Certificate) -> None:

@@ -22,6 +22,7 @@ from verifier.issuance.enrolment_policy import EnrolmentPolicy
 from verifier.issuance.est import (
     classes_of,
     csr_attributes,
+    require_bound,
     require_same_names,
     require_whole,
 )
@@ -103,7 +104,15 @@ class Est:
             )
         )
 
-    def enrol(self, label: str, csr: bytes, presented: bytes | None, at: datetime) -> Enrolled:
+    def enrol(
+        self,
+        label: str,
+        csr: bytes,
+        presented: bytes | None,
+        at: datetime,
+        *,
+        tls_unique: bytes | None = None,
+    ) -> Enrolled:
         """Take a PKCS#10 request (RFC 7030, 4.2.1).
 
         Args:
@@ -111,10 +120,11 @@ class Est:
             csr: The request, DER.
             presented: DER of the TLS client certificate; None without one.
             at: Now (aware).
+            tls_unique: Of the connection (RFC 5929, 3); None where it has none.
 
         Raises:
             AttestationError: As :meth:`verifier.services.enrol.Enrol.accept`; ``proofs-missing``,
-                ``est-label-unknown``.
+                ``est-label-unknown``, ``csr-channel-binding-wrong``.
             ServiceError: As that.
         """
         policy = self._policy()
@@ -122,12 +132,21 @@ class Est:
         known = self._enrol.known(presented, at) if presented is not None else None
         stranger = presented if known is None and presented is not None else b""
         request = read_attested_csr(csr, stranger)
+        require_bound(csr, tls_unique)
         if known is not None:
             classes = (policy.device_class_named(known.enrolment.device_class, label),)
         require_whole(request, classes, is_known=known is not None)
         return self._enrol.accept(request, presented=presented, at=at, label=label)
 
-    def renew(self, label: str, csr: bytes, presented: bytes, at: datetime) -> Enrolled:
+    def renew(
+        self,
+        label: str,
+        csr: bytes,
+        presented: bytes,
+        at: datetime,
+        *,
+        tls_unique: bytes | None = None,
+    ) -> Enrolled:
         """Take a PKCS#10 request to renew the certificate of the connection (RFC 7030, 4.2.2).
 
         Args:
@@ -135,6 +154,7 @@ class Est:
             csr: The request, DER.
             presented: DER of the TLS client certificate: a device's LDevID.
             at: Now (aware).
+            tls_unique: As :meth:`enrol`.
 
         Raises:
             AttestationError: ``csr-subject-changed``, or as :meth:`enrol`.
@@ -142,4 +162,4 @@ class Est:
         """
         classes_of(self._policy(), label)
         require_same_names(csr, parse_certificate(presented))
-        return self.enrol(label, csr, presented, at)
+        return self.enrol(label, csr, presented, at, tls_unique=tls_unique)
