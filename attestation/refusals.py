@@ -91,6 +91,7 @@ class RefusalCode(StrEnum):
     SERIAL_TAKEN = "serial-taken"
     DEVICE_UNKNOWN = "device-unknown"
     DEVICE_REVOKED = "device-revoked"
+    DEVICE_DECOMMISSIONED = "device-decommissioned"
     EVIDENCE_NOT_ACCEPTABLE = "evidence-not-acceptable"
     ENROLMENT_CLASS_UNKNOWN = "enrolment-class-unknown"
     ENROLMENT_DENIED = "enrolment-denied"

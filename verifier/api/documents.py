@@ -73,6 +73,7 @@ def device_document(
         "ak_name": bytes(record.enrolment.ak_name).hex(),
         "enrolled_at": moment(record.enrolled_at),
         "certificate_not_after": moment(record.certificate_not_after),
+        "decommission_at": moment(record.decommission_at) if record.decommission_at else None,
         "revoked": record.enrolment.revoked,
         "revoked_reason": record.revoked_reason,
         "result": result_document(newest, at) if newest else None,

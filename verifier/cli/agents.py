@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
+from attestation.refusals import RefusalCode
 from verifier.api.documents import moment
 from verifier.cli import context, output
 from verifier.cli.context import Json
+from verifier.cli.moments import EndsAt, Never
+from verifier.cli.planned_ends import tell_end
+from verifier.errors import RequestRefused
 from verifier.ports.credentials import AgentRecord, StoredCertificate
 from verifier.services.agent_records import AgentRecords
 from verifier.sources import SystemClock
@@ -37,10 +41,11 @@ def list_agents(device: Device, *, as_json: Json = False) -> None:
             one.owner or "-",
             " ".join(one.capabilities) or "-",
             moment(one.certificate_not_after),
+            moment(one.decommission_at) if one.decommission_at else "-",
         )
         for one in found
     ]
-    output.say_table(("agent", "state", "owner", "capabilities", "certificate ends"), rows)
+    output.say_table(("agent", "state", "owner", "capabilities", "certificate ends", "ends"), rows)
 
 
 @agents.command()
@@ -70,6 +75,22 @@ def revoke(
         f"agent {found.name} of {found.device} is revoked: {reason}",
         as_json=as_json,
     )
+
+
+@agents.command()
+def decommission(
+    device: Annotated[str, typer.Argument(help="Device id, or DEVICE/AGENT.")],
+    agent: Annotated[str, typer.Argument(help="The agent's name, if not said with it.")] = "",
+    *,
+    at: EndsAt = "",
+    never: Never = False,
+    as_json: Json = False,
+) -> None:
+    """Say when an agent ends, in place of what its class says: it is revoked then, for good."""
+    first, slash, rest = device.partition("/")
+    if bool(slash) == bool(agent) or not (rest or agent):
+        raise RequestRefused(RefusalCode.REQUEST_INVALID, "name the agent once: DEVICE/AGENT")
+    tell_end(first, rest or agent, at, never=never, as_json=as_json)
 
 
 def _document(record: AgentRecord, newest: StoredCertificate | None) -> dict[str, object]:

@@ -19,6 +19,8 @@ from verifier.api.documents import (
 )
 from verifier.cli import context, output
 from verifier.cli.context import Json
+from verifier.cli.moments import EndsAt, Never
+from verifier.cli.planned_ends import tell_end
 from verifier.decision.history import History, Transition, history
 from verifier.issuance.reasons import Reason, parse_reason
 from verifier.issuance.revocation_policy import Event
@@ -51,9 +53,10 @@ def list_devices(*, as_json: Json = False, after: str = "", limit: Limit = 1000)
                 _state(record, newest),
                 _decision_now(record, newest, at),
                 document["enrolled_at"],
+                document["decommission_at"] or "-",
             )
         )
-    output.say_table(("device", "status", "decision", "enrolled"), rows)
+    output.say_table(("device", "status", "decision", "enrolled", "ends"), rows)
 
 
 @devices.command()
@@ -105,6 +108,17 @@ def revoke(
         f"device {found} is revoked: {reason}",
         as_json=as_json,
     )
+
+
+@devices.command()
+def decommission(
+    device: Device, *, at: EndsAt = "", never: Never = False, as_json: Json = False
+) -> None:
+    """Say when a device ends, in place of what its class says: it is revoked then, for good.
+
+    No certificate of the device or its agents is issued beyond that, and it cannot enrol after it.
+    """
+    tell_end(device, "", at, never=never, as_json=as_json)
 
 
 def results(

@@ -174,6 +174,7 @@ def _device(one: DeviceClass) -> dict[str, object]:
         "scope": list(one.scope),
         "lifetime_days": None if one.lifetime is None else one.lifetime.days,
         "overlap_hours": one.overlap // timedelta(hours=1),
+        "decommission_days": None if one.decommission is None else one.decommission.days,
     }
 
 

@@ -103,6 +103,7 @@ class DeviceClass:
         scope: What its owner may be asked to bind; empty for nothing.
         lifetime: How long a certificate lasts; None takes the settings' value.
         overlap: How long older certificates stay beside a new one.
+        decommission: How long after its first enrolment a device ends; None for never.
     """
 
     name: str
@@ -114,6 +115,7 @@ class DeviceClass:
     scope: tuple[str, ...] = ()
     lifetime: timedelta | None = None
     overlap: timedelta = timedelta(0)
+    decommission: timedelta | None = None
 
     def require_shown(
         self, shown: Collection[ProofKind], trust: Collection[TrustName] | None

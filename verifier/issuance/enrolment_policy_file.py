@@ -34,7 +34,7 @@ MAX_POLICY_CHARS: Final = 1024 * 1024
 _TOP: Final = ("id", "description", "device", "agent", "ek", "aws", "azure")
 _DEVICE: Final = (
     *("class", "match", "initial_trust", "proofs", "accept"),
-    *("profile", "scope", "lifetime_days", "overlap_hours"),
+    *("profile", "scope", "lifetime_days", "overlap_hours", "decommission_days"),
 )
 _DEVICE_MATCH: Final = ("labels", "anchors", "serial")
 _AGENT: Final = (
@@ -169,6 +169,7 @@ def _device(table: Table) -> DeviceClass:
         scope=_scope(table),
         lifetime=_days(table, "lifetime_days"),
         overlap=_overlap(table),
+        decommission=_days(table, "decommission_days"),
     )
 
 

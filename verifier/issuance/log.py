@@ -26,6 +26,9 @@ ORIGIN: Final = bytes(32)
 
 ISSUED: Final = "issued"
 REVOKED: Final = "revoked"
+DECOMMISSION: Final = "decommission"
+"""An operator has said when a device or agent ends: ``device``, ``agent`` (empty for the device),
+``ends`` (ISO 8601; null for never)."""
 
 _DOMAIN: Final = b"device-attestation/issuance-log/v1\x00"
 

@@ -42,6 +42,8 @@ class DeviceRecord:
         version: Grows with every change of the row; a write names the version it was based on.
         withdrawn: Whether the certificate that it was asked for by is revoked for the device's
             state: it may attest, so that its recovery is seen, and nothing else.
+        decommission_at: From when on it is to be revoked; None if that is not planned.
+        decommission_told: Whether that is an operator's word; its class says nothing to it then.
     """
 
     enrolment: Enrolment
@@ -54,6 +56,8 @@ class DeviceRecord:
     seq: int = 0
     version: int = 1
     withdrawn: bool = False
+    decommission_at: datetime | None = None
+    decommission_told: bool = False
 
     @property
     def device(self) -> DeviceId:
@@ -248,6 +252,10 @@ class DeviceReader(Protocol):
         """
         ...
 
+    def devices_due(self, at: datetime, limit: int) -> Sequence[DeviceId]:
+        """Return devices, not revoked, whose ``decommission_at`` has come."""
+        ...
+
     def last_evidence(self, device: DeviceId) -> bytes | None:
         """Return the last evidence message of a device."""
         ...
@@ -309,6 +317,12 @@ class UnitOfWork(CredentialWork, Protocol):
 
         An alarm beside a revocation is raised only if something was revoked.
         """
+        ...
+
+    def decommission(
+        self, device: DeviceId, ends: datetime | None, at: datetime, *, agent: str = ""
+    ) -> bool:
+        """Plan by an operator's word when it ends; False if there is none or it is revoked."""
         ...
 
     def put_reference_set(self, chosen: ReferenceSet) -> None:

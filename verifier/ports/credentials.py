@@ -120,6 +120,7 @@ class AgentRecord:
         certificate_not_after: When that ends.
         enrolled_at: When it was (last) enrolled.
         decommission_at: From when on it is to be revoked; None if that is not planned.
+        decommission_told: Whether that is an operator's word; its class says nothing to it then.
         revoked_reason: Why it was revoked; empty if it was not.
         version: Grows with every change of the row; 0 for a new one.
     """
@@ -136,6 +137,7 @@ class AgentRecord:
     certificate_not_after: datetime
     enrolled_at: datetime
     decommission_at: datetime | None = None
+    decommission_told: bool = False
     revoked_reason: str = ""
     version: int = 0
 

@@ -29,6 +29,7 @@ from verifier.ports.credentials import (
     StoredCertificate,
 )
 from verifier.services.attest import Attest, next_entry
+from verifier.services.decommission import earliest, planned_end
 from verifier.services.issue import issued_entry, record_of
 from verifier.services.workload_tokens import WorkloadTokens
 
@@ -115,8 +116,9 @@ class AgentIssue:
         """
         accepted, device = case.accepted, case.standing.device
         issuer, profile = self._issuing.issuer(), self._issuing.profiles[accepted.chosen.profile]
-        ends = _decommission(case.standing.agent, accepted.chosen, at)
-        certificate = self._certificate(accepted, issuer, profile, ends, at)
+        ends = planned_end(case.standing.agent, accepted.chosen.decommission, at)
+        until = earliest(ends, device.decommission_at)
+        certificate = self._certificate(accepted, issuer, profile, until, at)
         issued = record_of(
             certificate,
             device=accepted.device,
@@ -164,21 +166,22 @@ class AgentIssue:
         accepted: AcceptedAgent,
         issuer: Issuer,
         profile: CertificateProfile,
-        ends: datetime | None,
+        until: datetime | None,
         at: datetime,
     ) -> x509.Certificate:
         """Sign the certificate.
 
         Raises:
-            NotFresh: ``owner-binding-expired`` if binding or agent end before a certificate may.
+            NotFresh: ``owner-binding-expired`` if binding, agent or device end before a
+                certificate may.
         """
         wanted = accepted.chosen.lifetime or self._issuing.lifetime
-        lifetime = accepted.lifetime(wanted, at, ends)
+        lifetime = accepted.lifetime(wanted, at, until)
         if lifetime < profile.shortest:
             raise NotFresh(
                 RefusalCode.OWNER_BINDING_EXPIRED,
-                f"the owner's binding, or the agent itself, ends within {lifetime}; certificates "
-                f"of profile {profile.name} last {profile.shortest} at least",
+                f"the owner's binding, the agent or its device ends within {lifetime}; "
+                f"certificates of profile {profile.name} last {profile.shortest} at least",
                 structure="owner binding",
             )
         return agent_certificate(
@@ -248,13 +251,6 @@ def require_alive(agent: AgentRecord, at: datetime) -> None:
         )
 
 
-def _decommission(agent: AgentRecord | None, chosen: AgentClass, at: datetime) -> datetime | None:
-    """Return when an agent ends: counted from its first enrolment."""
-    if agent is not None and agent.decommission_at is not None:
-        return agent.decommission_at
-    return at + chosen.decommission if chosen.decommission is not None else None
-
-
 def _record(
     case: AgentCase, issued: IssuedCertificate, ends: datetime | None, at: datetime
 ) -> AgentRecord:
@@ -272,5 +268,6 @@ def _record(
         certificate_not_after=issued.not_after,
         enrolled_at=at,
         decommission_at=ends,
+        decommission_told=before is not None and before.decommission_told,
         version=before.version if before else 0,
     )

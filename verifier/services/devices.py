@@ -55,7 +55,8 @@ class DeviceCache:
 
         Raises:
             NotAuthenticated: If it is not a certificate that we issued.
-            NotAuthorised: If it is superseded, revoked or expired, or the device is revoked.
+            NotAuthorised: If it is superseded, revoked or expired, or the device is revoked or past
+                its planned end.
         """
         fingerprint = hashlib.sha256(der).digest()
         record = None if fresh else self._by_fingerprint.get(fingerprint)
@@ -133,6 +134,7 @@ class DeviceCache:
     def _usable(self, record: DeviceRecord, fingerprint: bytes, at: datetime) -> DeviceRecord:
         if record.certificate_sha256 == fingerprint:
             _require_not_ended(record.certificate_not_after, at)
+        _require_in_service(record, at)
         return record
 
 
@@ -164,6 +166,20 @@ def _require_not_ended(not_after: datetime, at: datetime) -> None:
     if at >= not_after:
         raise NotAuthorised(
             RefusalCode.CERTIFICATE_EXPIRED, "the LDevID certificate has ended; enrol again"
+        )
+
+
+def _require_in_service(record: DeviceRecord, at: datetime) -> None:
+    """Refuse a device past its planned end, whether or not it was revoked for that yet.
+
+    Raises:
+        NotAuthorised: ``device-decommissioned``.
+    """
+    if record.decommission_at is not None and at >= record.decommission_at:
+        raise NotAuthorised(
+            RefusalCode.DEVICE_DECOMMISSIONED,
+            f"device {record.device} was to be decommissioned at "
+            f"{record.decommission_at.isoformat()}",
         )
 
 

@@ -47,6 +47,7 @@ from verifier.ports.credentials import (
 from verifier.services.attest import Attest, next_entry
 from verifier.services.challenge import Nonces
 from verifier.services.contraindication import Contraindications
+from verifier.services.decommission import lifetime_until, planned_end
 from verifier.services.enrolled import Enrolled, Underway, Writer
 from verifier.services.enrolment_record import enrolled_record, require_newer, spend_challenge
 from verifier.services.issue import issued_entry, record_of
@@ -175,7 +176,8 @@ class Enrol:
             VerificationError: With the code of the first proof that does not hold.
             InputError: If something in the request is malformed.
             Conflict: If the device's row changed meanwhile, or another device is this one already.
-            NotAuthorised: If the client certificate is one of ours and was revoked.
+            NotAuthorised: If the client certificate is one of ours and was revoked, or
+                ``device-decommissioned``.
             Unavailable: ``overloaded`` if its turn does not come.
         """
         try:
@@ -300,14 +302,24 @@ class Enrol:
         at: datetime,
     ) -> Underway:
         issuer, chosen = self._issuer(), accepted.device_class
+        profile, ends = (
+            self._profiles[chosen.profile],
+            planned_end(existing, chosen.decommission, at),
+        )
         certificate = issue_ldevid(
             accepted,
             issuer,
             trust_domain=self._trust_domain,
             serial=certificate_serial(self._entropy.take(SERIAL_ENTROPY_BYTES)),
             at=at,
-            lifetime=chosen.lifetime or self._lifetime,
-            profile=self._profiles[chosen.profile],
+            lifetime=lifetime_until(
+                chosen.lifetime or self._lifetime,
+                ends,
+                at,
+                shortest=profile.shortest,
+                device=accepted.device,
+            ),
+            profile=profile,
         )
         issued = record_of(
             certificate,
@@ -316,7 +328,7 @@ class Enrol:
             profile=chosen.profile,
             issuer=issuer.certificate,
         )
-        record = enrolled_record(accepted, existing, issued, at)
+        record = enrolled_record(accepted, existing, issued, ends, at)
         judgement = self._judgement(accepted, record, request.evidence, at)
         return Underway(
             device=accepted.device,

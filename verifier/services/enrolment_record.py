@@ -24,9 +24,18 @@ def enrolled_record(
     accepted: AcceptedEnrolment,
     existing: DeviceRecord | None,
     issued: IssuedCertificate,
+    ends: datetime | None,
     at: datetime,
 ) -> DeviceRecord:
-    """Return the device's row; without new evidence its clock and list stay as they were."""
+    """Return the device's row; without new evidence its clock and list stay as they were.
+
+    Args:
+        accepted: The device.
+        existing: Its row before; None for a new one.
+        issued: Its new certificate.
+        ends: From :func:`verifier.services.decommission.planned_end`.
+        at: Now (aware).
+    """
     enrolment = accepted.enrolment
     if accepted.result is None and existing is not None:
         before = existing.enrolment
@@ -40,6 +49,8 @@ def enrolled_record(
         enrolled_at=at,
         seq=existing.seq if existing else 0,
         version=existing.version if existing else NEW,
+        decommission_at=ends,
+        decommission_told=existing is not None and existing.decommission_told,
     )
 
 

@@ -211,13 +211,19 @@ class Revocation:
             )
 
     def _decommission(self, at: datetime) -> int:
-        """Revoke agents whose planned end has come."""
+        """Revoke devices and agents whose planned end has come; a device takes its agents along."""
         found = self._policy.consequence(Event.DECOMMISSION, "its planned end has come")
-        due = self._store.agents_due(at, self._page)
-        if not due or self._untold(found, at):
+        devices = self._store.devices_due(at, self._page)
+        agents = self._store.agents_due(at, self._page)
+        if not (devices or agents) or self._untold(found, at):
             return 0
         with self._store.work() as work:
-            return sum(work.carry_out(found, one.device, at, agent=one.name) for one in due)
+            count = sum(work.carry_out(found, one, at) for one in devices)
+            return count + sum(
+                work.carry_out(found, one.device, at, agent=one.name)
+                for one in agents
+                if one.device not in devices
+            )
 
     def sweep(self, at: datetime) -> int:
         """Look at the next devices for stale ones; returns how many certificates were revoked.

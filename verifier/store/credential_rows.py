@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 
 from attestation.identity import DeviceId
 from verifier.ports.credentials import (
@@ -16,7 +15,14 @@ from verifier.ports.credentials import (
     RevokedSerial,
     StoredCertificate,
 )
-from verifier.store.rows import AnyRow, Columns, from_us, to_us
+from verifier.store.rows import (
+    AnyRow,
+    Columns,
+    from_us,
+    optional_moment,
+    optional_us,
+    to_us,
+)
 
 
 def certificate_columns(certificate: IssuedCertificate, number: int) -> Columns:
@@ -61,8 +67,8 @@ def certificate_from(row: AnyRow) -> StoredCertificate:
             spki_sha256=bytes(row.spki_sha256),
         ),
         number=row.number,
-        ends_at=_moment(row.ends_us),
-        revoked_at=_moment(row.revoked_us),
+        ends_at=optional_moment(row.ends_us),
+        revoked_at=optional_moment(row.revoked_us),
         revoked_code=row.revoked_code,
         revoked_reason=row.revoked_reason,
     )
@@ -75,7 +81,6 @@ def revoked_from(serial: str, revoked_us: int, code: int) -> RevokedSerial:
 
 def agent_columns(record: AgentRecord) -> Columns:
     """Return the columns of an agent but its version."""
-    planned = record.decommission_at
     return {
         "device_id": record.device,
         "name": record.name,
@@ -88,7 +93,8 @@ def agent_columns(record: AgentRecord) -> Columns:
         "certificate_sha256": record.certificate_sha256,
         "certificate_not_after_us": to_us(record.certificate_not_after),
         "enrolled_us": to_us(record.enrolled_at),
-        "decommission_us": None if planned is None else to_us(planned),
+        "decommission_us": optional_us(record.decommission_at),
+        "decommission_told": record.decommission_told,
     }
 
 
@@ -106,7 +112,8 @@ def agent_from(row: AnyRow) -> AgentRecord:
         certificate_sha256=bytes(row.certificate_sha256),
         certificate_not_after=from_us(row.certificate_not_after_us),
         enrolled_at=from_us(row.enrolled_us),
-        decommission_at=_moment(row.decommission_us),
+        decommission_at=optional_moment(row.decommission_us),
+        decommission_told=bool(row.decommission_told),
         revoked_reason=row.revoked_reason,
         version=row.version,
     )
@@ -156,9 +163,5 @@ def alarm_from(row: AnyRow) -> Alarm:
         code=row.code,
         subject=row.subject,
         reason=row.reason,
-        seen_at=_moment(row.seen_us),
+        seen_at=optional_moment(row.seen_us),
     )
-
-
-def _moment(number: int | None) -> datetime | None:
-    return None if number is None else from_us(number)

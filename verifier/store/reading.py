@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 from sqlalchemy import Connection, Engine, and_, bindparam, func, select
 
@@ -82,6 +83,17 @@ class Reading(CredentialReading):
         )
         with self._open() as connection:
             return [rows.device_from(row) for row in connection.execute(query)]
+
+    def devices_due(self, at: datetime, limit: int) -> Sequence[DeviceId]:
+        """Return devices, not revoked, whose ``decommission_at`` has come."""
+        query = (
+            select(devices.c.device_id)
+            .where(devices.c.decommission_us <= rows.to_us(at), devices.c.revoked_us.is_(None))
+            .order_by(devices.c.decommission_us)
+            .limit(limit)
+        )
+        with self._open() as connection:
+            return [DeviceId(name) for name in connection.execute(query).scalars()]
 
     def newest_result(self, device: DeviceId) -> StoredResult | None:
         """Return the newest result of a device."""

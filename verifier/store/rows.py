@@ -32,6 +32,16 @@ def from_us(number: int) -> datetime:
     return _EPOCH + timedelta(microseconds=number)
 
 
+def optional_us(moment: datetime | None) -> int | None:
+    """Return the same of a moment that may be none."""
+    return None if moment is None else to_us(moment)
+
+
+def optional_moment(number: int | None) -> datetime | None:
+    """Return the moment of microseconds that may be none."""
+    return None if number is None else from_us(number)
+
+
 def _text(value: Mapping[str, int] | Sequence[object]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
@@ -55,6 +65,8 @@ def device_columns(record: DeviceRecord) -> Columns:
         "enrolled_us": to_us(record.enrolled_at),
         **last_seen_columns(enrolment.last_seen),
         "progress": encode_progress(enrolment.progress) if enrolment.progress else None,
+        "decommission_us": optional_us(record.decommission_at),
+        "decommission_told": record.decommission_told,
     }
 
 
@@ -109,6 +121,8 @@ def device_from(row: AnyRow) -> DeviceRecord:
         revoked_reason=row.revoked_reason,
         seq=row.seq,
         version=row.version,
+        decommission_at=optional_moment(row.decommission_us),
+        decommission_told=bool(row.decommission_told),
     )
 
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 metadata: Final = MetaData(
@@ -62,6 +63,15 @@ devices: Final = Table(
     Column("certificate_ids", LargeBinary),
     Column("seq", BigInteger, nullable=False, server_default="0"),
     Column("version", BigInteger, nullable=False, server_default="1"),
+    Column("decommission_us", BigInteger),
+    Column("decommission_told", Boolean, nullable=False, server_default=false()),
+)
+_PLANNED = devices.c.decommission_us.is_not(None)
+Index(
+    "ix_devices_decommission_us",
+    devices.c.decommission_us,
+    sqlite_where=_PLANNED,
+    postgresql_where=_PLANNED,
 )
 
 certificates: Final = Table(
@@ -104,6 +114,7 @@ agents: Final = Table(
     Column("revoked_us", BigInteger),
     Column("revoked_reason", Text, nullable=False, server_default=""),
     Column("version", BigInteger, nullable=False, server_default="1"),
+    Column("decommission_told", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("device_id", "name"),
 )
 

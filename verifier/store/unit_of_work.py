@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from attestation.identity import DeviceId
 from attestation.refusals import RefusalCode
 from verifier.errors import Conflict
+from verifier.issuance.log import DECOMMISSION
 from verifier.issuance.revocation_policy import Action, Consequence, Holder
 from verifier.ports import (
     AccessToken,
@@ -28,6 +29,7 @@ from verifier.store.credential_work import CredentialWriting
 from verifier.store.reading import REFERENCE_REVISION
 from verifier.store.reference_rows import document_columns, reference_set_document
 from verifier.store.tables import (
+    agents,
     devices,
     evidence,
     firmware_logs,
@@ -154,6 +156,38 @@ class Work(CredentialWriting):
             subject = f"{device}/{agent}" if agent else device
             self.raise_alarm(consequence.event, subject, why, at)
         return count
+
+    def decommission(
+        self, device: DeviceId, ends: datetime | None, at: datetime, *, agent: str = ""
+    ) -> bool:
+        """Plan by an operator's word when a device or agent ends, and log it.
+
+        Whoever holds the row in memory, or issues to it, must look again before he writes.
+
+        Args:
+            device: The device.
+            ends: From when on it is to be revoked; None for never.
+            at: Now.
+            agent: The agent; empty for the device.
+
+        Returns:
+            False if there is none, or it is revoked; nothing is written then.
+        """
+        self._take_log()  # before any row
+        table = agents if agent else devices
+        chosen = update(table).where(table.c.device_id == device, table.c.revoked_us.is_(None))
+        changed = self._connection.execute(
+            (chosen.where(agents.c.name == agent) if agent else chosen).values(
+                decommission_us=rows.optional_us(ends),
+                decommission_told=True,
+                version=table.c.version + 1,
+            )
+        )
+        if changed.rowcount != 1:
+            return False
+        told = None if ends is None else ends.isoformat()
+        self.append_log(DECOMMISSION, {"device": device, "agent": agent, "ends": told}, at)
+        return True
 
     def put_reference_set(self, chosen: ReferenceSet) -> None:
         """Add or replace the reference set of that name and version."""

@@ -35,7 +35,15 @@ _CHECKS: Final = ("crl", "ocsp", "status-list")
 
 def cases() -> list[Json]:
     """Every case of this file."""
-    return [*_doors(), *_devices(), *_superseded(), *_stale(), *_published(), *_events()]
+    return [
+        *_doors(),
+        *_devices(),
+        *_decommissioned(),
+        *_superseded(),
+        *_stale(),
+        *_published(),
+        *_events(),
+    ]
 
 
 def _operator(act: str) -> Json:
@@ -124,6 +132,52 @@ def _devices() -> list[Json]:
                 _asked(request, body, gone, 403),
             )
             for name, request, body, _ in _DOORS
+        ),
+    ]
+
+
+def _decommissioned() -> list[Json]:
+    why = "What is to be given back by a date must not go on after it, nor hold what lasts longer."
+    planned, come = _operator("plan-end-in-a-year"), _operator("let-planned-end-come")
+    return [
+        sequence(
+            "decommissioned-device-enrols",
+            "N13 N43",
+            "A device whose planned end has come does not enrol again",
+            why,
+            ENROL,
+            planned,
+            come,
+            step("device", "enrol", "refused", "device-revoked", status=403),
+        ),
+        sequence(
+            "decommissioned-device-attests",
+            "N15 N43",
+            "The certificate of a device whose planned end has come opens no door",
+            why,
+            ENROL,
+            planned,
+            come,
+            step("device", "POST /attest/v1/challenges", "refused", "device-revoked", status=403),
+        ),
+        sequence(
+            "device-enrols-at-its-planned-end",
+            "N43",
+            "A device that ends before a certificate may gets none",
+            why,
+            ENROL,
+            _operator("plan-end-within-the-hour"),
+            step("device", "enrol", "refused", "device-decommissioned", status=403),
+        ),
+        sequence(
+            "device-enrols-before-its-planned-end",
+            "N13 N43",
+            "A device whose planned end is to come enrols again and attests",
+            "The neighbour of the device whose end has come.",
+            ENROL,
+            planned,
+            step("device", "enrol", status=201),
+            step("device", "attest", status=200, allow=True),
         ),
     ]
 

@@ -23,6 +23,7 @@ from tests.conformance.run.outcome import Outcome
 from tests.simulators.est import csr_of, current_names
 from tests.simulators.verifier_site import SiteDevice, VerifierSite, now
 from verifier.issuance.revocation_policy import UNKNOWN_EVENT, Event
+from verifier.services.decommission import Decommission
 from verifier.services.revocation import Revocation
 
 OPERATOR: Final = "operator"
@@ -36,6 +37,12 @@ _UNSEEN: Final = {
     "let-a-day-pass-unseen": timedelta(days=1, hours=1),
 }
 """The packaged revocation policy takes a device for stale 24 hours after its result has ended."""
+_YEAR: Final = timedelta(days=365)
+_PLANNED: Final = {
+    "plan-end-in-a-year": _YEAR,
+    "plan-end-within-the-hour": timedelta(minutes=30),
+}
+"""The date that an operator sets. The packaged profile has no certificate shorter than an hour."""
 _OVERLAP: Final = timedelta(hours=1, seconds=1)
 """Of the packaged enrolment policy, and a second."""
 
@@ -75,6 +82,12 @@ def operator(site: VerifierSite, device: SiteDevice, what: str) -> Outcome:
         while told.sweep(now() + _UNSEEN[what]) or told.sweeping:
             pass
         return Outcome(verdict="accepted")
+    elif what in _PLANNED:
+        ends = now() + _PLANNED[what]
+        Decommission(site.running.store).plan(device.device_id, ends, now())
+        return Outcome(verdict="accepted")
+    elif what == "let-planned-end-come":
+        return Outcome(verdict="accepted" if told.tend(now() + _YEAR) else "refused")
     elif what == "let-overlap-end":
         return Outcome(verdict="accepted" if told.tend(now() + _OVERLAP) else "refused")
     else:

@@ -54,7 +54,13 @@ def test_devices_are_listed_and_shown(run: Run, device: SiteDevice) -> None:
     _, shown, _ = run("devices", "show", device.device_id, "--json")
 
     assert code == 0
-    assert listed.splitlines()[0].split("\t") == ["device", "status", "decision", "enrolled"]
+    assert listed.splitlines()[0].split("\t") == [
+        "device",
+        "status",
+        "decision",
+        "enrolled",
+        "ends",
+    ]
     assert any(line.split("\t")[0] == "sn-0001" for line in listed.splitlines())
     assert json.loads(shown)["result"]["status"] in {"warning", "affirming"}
 

@@ -37,6 +37,7 @@ profile = "kiosk"
 scope = ["print", "door:open"]
 lifetime_days = 7
 overlap_hours = 12
+decommission_days = 1000
 
 [[device]]
 class = "shut"
@@ -100,6 +101,7 @@ def test_everything_that_may_be_said_is_read() -> None:
     assert kiosk.scope == ("door:open", "print")
     assert (kiosk.lifetime, kiosk.overlap) == (timedelta(days=7), timedelta(hours=12))
     assert kiosk.trust.names == {TrustName.IDEVID, TrustName.TPM_EK}
+    assert (kiosk.decommission, shut.decommission) == (timedelta(days=1000), None)
     assert shut.trust.ways == ()
     assert cloud.proofs == {ProofKind.POP, ProofKind.RESIDENCY, ProofKind.RESULT}
     assert clerk.decommission == timedelta(days=30)

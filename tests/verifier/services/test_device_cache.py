@@ -51,6 +51,20 @@ def test_certificate_that_has_ended_does_not(store: SqlStore) -> None:
     assert caught.value.code == "certificate-expired"
 
 
+def test_device_past_its_planned_end_does_not(store: SqlStore) -> None:
+    """Whether or not the revocation policy has had it revoked by then."""
+    ends = AT + timedelta(days=1)
+    with store.work() as work:
+        assert work.decommission(RECORD.device, ends, AT)
+    cache = DeviceCache(store)
+    assert cache.by_certificate(DER, ends - timedelta(seconds=1)).device == RECORD.device
+
+    for attesting in (False, True):
+        with pytest.raises(NotAuthorised) as caught:
+            cache.by_certificate(DER, ends, attesting=attesting)
+        assert caught.value.code == "device-decommissioned"
+
+
 def test_foreign_certificate_does_not(store: SqlStore) -> None:
     with pytest.raises(NotAuthenticated):
         DeviceCache(store).by_certificate(b"another", AT)

@@ -187,9 +187,51 @@ def test_agent_falls_on_its_day(store: SqlStore) -> None:
     assert agent.revoked_reason == "decommission: its planned end has come"
 
 
+def test_device_falls_on_its_day_with_its_agents(store: SqlStore) -> None:
+    with store.work() as work:
+        work.put_agent(an_agent(decommission_at=AT + DAY, version=1))
+        assert work.decommission(NAME, AT + DAY, AT)
+    revocation = Revocation(store, DEFAULT)
+
+    assert revocation.tend(AT + DAY - timedelta(seconds=1)) == 0
+    assert revocation.tend(AT + DAY) == 2
+    assert revocation.tend(AT + DAY) == 0
+
+    assert state(store) == {"device": 5, "planner": 5}
+    record, agent = store.device(NAME), store.agent(NAME, "planner")
+    assert record is not None
+    assert record.enrolment.revoked
+    assert record.revoked_reason == "decommission: its planned end has come"
+    assert agent is not None
+    assert agent.revoked_reason == "decommission: its planned end has come"
+
+
+def test_planned_end_that_was_taken_back_does_not_come(store: SqlStore) -> None:
+    with store.work() as work:
+        assert work.decommission(NAME, AT + DAY, AT)
+        assert work.decommission(NAME, None, AT)
+
+    assert Revocation(store, DEFAULT).tend(AT + 9 * DAY) == 0
+
+    assert state(store) == {"device": None, "planner": None}
+
+
+def test_operator_hears_of_a_planned_end_if_the_policy_says_so(store: SqlStore) -> None:
+    rule = replace(DEFAULT.rules[Event.DECOMMISSION], alarm=True)
+    told = replace(DEFAULT, rules={**DEFAULT.rules, Event.DECOMMISSION: rule})
+    with store.work() as work:
+        assert work.decommission(NAME, AT + DAY, AT)
+
+    assert Revocation(store, told).tend(AT + DAY) == 2
+
+    (alarm,) = store.alarms()
+    assert (alarm.code, alarm.subject) == ("decommission", NAME)
+
+
 def test_planned_ends_under_a_silent_policy_alarm_and_wait(store: SqlStore) -> None:
     with store.work() as work:
         work.put_agent(an_agent(decommission_at=AT, version=1))
+        assert work.decommission(NAME, AT, AT)
     revocation = Revocation(store, SILENT)
 
     assert revocation.tend(AT + DAY) == revocation.tend(AT + DAY) == 0

@@ -24,6 +24,7 @@ from verifier.errors import Conflict
 from verifier.issuance.log import Chain, ChainBroken
 from verifier.issuance.reasons import Reason
 from verifier.issuance.revocation_policy import Action, Consequence, Holder
+from verifier.ports import DeviceRecord
 from verifier.ports.credentials import (
     AgentRecord,
     CredentialKind,
@@ -40,6 +41,7 @@ from verifier.store.sql_store import SqlStore, open_store
 
 NAME = DeviceId("sn-0001")
 LATER = AT + timedelta(hours=1)
+SECOND = timedelta(seconds=1)
 
 
 def issue(store: SqlStore, certificate: IssuedCertificate) -> int:
@@ -68,6 +70,17 @@ def an_agent(name: str = "planner", **changes: object) -> AgentRecord:
         enrolled_at=AT,
     )
     return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def enrol_again(store: SqlStore, **changes: object) -> DeviceRecord:
+    """Write a new enrolment of the device, and return what is recorded of it."""
+    before = store.device(NAME)
+    assert before is not None
+    with store.work() as work:
+        work.enrol(replace(before, **changes))  # type: ignore[arg-type]
+    written = store.device(NAME)
+    assert written is not None
+    return written
 
 
 def followed(entries: list[LogEntry]) -> Chain:
@@ -348,6 +361,50 @@ class CredentialCases:
         with store.work() as work:
             work.put_agent(an_agent(version=1, owner="noor"))
         assert store.agent(NAME, "planner") == an_agent(version=2, owner="noor")
+
+    def test_planned_ends_are_told_when_they_have_come(self, store: SqlStore) -> None:
+        enrol_again(store, decommission_at=LATER)
+        with store.work() as work:
+            work.put_agent(an_agent())
+
+        assert (store.devices_due(LATER - SECOND, 5), store.devices_due(LATER, 0)) == ([], [])
+        assert store.devices_due(LATER, 5) == [NAME]
+        with store.work() as work:
+            assert work.revoke(NAME, "gone", LATER, code=5)
+        assert store.devices_due(LATER, 5) == []
+
+    def test_operators_word_on_an_end_moves_the_row_on_and_is_logged(self, store: SqlStore) -> None:
+        before = enrol_again(store)
+        assert not before.decommission_told
+        with store.work() as work:
+            work.put_agent(an_agent())
+            assert work.decommission(NAME, LATER, AT)
+            assert work.decommission(NAME, None, AT, agent="planner")
+            assert not work.decommission(DeviceId("nobody"), LATER, AT)
+            assert not work.decommission(NAME, LATER, AT, agent="nobody")
+
+        assert store.device(NAME) == replace(
+            before, decommission_at=LATER, decommission_told=True, version=before.version + 1
+        )
+        assert store.agent(NAME, "planner") == an_agent(version=2, decommission_told=True)
+        told = [json.loads(one.entry) for one in store.log_entries() if one.kind == "decommission"]
+        assert told == [
+            {"device": NAME, "agent": "", "ends": LATER.isoformat()},
+            {"device": NAME, "agent": "planner", "ends": None},
+        ]
+        followed(list(store.log_entries()))
+        with pytest.raises(Conflict), store.work() as work:
+            work.put_agent(an_agent(version=1))  # read before the operator spoke
+
+    def test_what_is_revoked_gets_no_other_end(self, store: SqlStore) -> None:
+        with store.work() as work:
+            work.put_agent(an_agent())
+            assert work.revoke(NAME, "gone", AT, code=5)
+        with store.work() as work:
+            assert not work.decommission(NAME, None, AT)
+            assert not work.decommission(NAME, None, AT, agent="planner")
+
+        assert "decommission" not in {one.kind for one in store.log_entries()}
 
     def test_agents_live_certificates_are_told_newest_first(self, store: SqlStore) -> None:
         agents = {"kind": CredentialKind.AGENT, "agent": "planner"}

@@ -66,6 +66,22 @@ class IssuingCases:
             assert store.last_evidence(item.record.device) == item.judgement.evidence
         assert followed(list(store.log_entries())).number == 5
 
+    def test_planned_ends_are_written_with_new_and_known_devices(self, store: SqlStore) -> None:
+        ends = {"decommission_at": LATER, "decommission_told": True}
+        planned = replace(a_device("sn-1"), **ends)  # type: ignore[arg-type]
+        store.issue_all([an_issuance("sn-1", record=planned), an_issuance("sn-2")])
+        known = replace(a_device("sn-2", 2), **ends)  # type: ignore[arg-type]
+        store.issue_all([an_issuance("sn-2", 2, record=known), an_issuance("sn-3", judgement=None)])
+
+        for name, wanted in (
+            ("sn-1", (LATER, True)),
+            ("sn-2", (LATER, True)),
+            ("sn-3", (None, False)),
+        ):
+            record = store.device(DeviceId(name))
+            assert record is not None
+            assert (record.decommission_at, record.decommission_told) == wanted
+
     @pytest.mark.parametrize("fresh", [True, False])
     def test_first_judgement_leaves_the_row_that_a_later_one_would(
         self, store: SqlStore, *, fresh: bool
