@@ -159,6 +159,7 @@ class DeviceDocument(_Document):
     ak_name: str
     enrolled_at: str
     certificate_not_after: str
+    decommission_at: str | None = Field(description="When it is revoked for good; null for never")
     revoked: bool
     revoked_reason: str
     result: ResultDocument | None

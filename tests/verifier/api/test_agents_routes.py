@@ -44,6 +44,7 @@ from tests.verifier.api.agent_site import (
     tokens,
 )
 from verifier.errors import Conflict
+from verifier.services.decommission import Decommission
 
 __all__ = ["device", "new_device", "owner", "site"]
 
@@ -293,6 +294,18 @@ def test_agent_lasts_no_longer_than_its_class_says(device: SiteDevice) -> None:
     assert certificate_in(document).not_valid_after_utc <= record.decommission_at
     again = enrolled(device, named("short-b"), None)
     assert certificate_in(again).not_valid_after_utc <= record.decommission_at
+
+
+def test_operators_word_on_an_agents_end_stays_over_enrolments(device: SiteDevice) -> None:
+    said, name, now = Decommission(store(device)), DeviceId(device.device_id), datetime.now(UTC)
+    enrolled(device, named("short-w"), None)
+    for ends in (now + timedelta(hours=5), now + timedelta(days=9), None):
+        said.plan(name, ends, now, agent="short-w")
+        document = enrolled(device, named("short-w"), None)
+        record = store(device).agent(name, "short-w")
+        assert record is not None
+        assert (record.decommission_at, record.decommission_told) == (ends, True)
+        assert ends is None or certificate_in(document).not_valid_after_utc <= ends
 
 
 # --- who does not get one -----------------------------------------------------------------------

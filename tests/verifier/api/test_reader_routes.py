@@ -12,6 +12,7 @@ import pytest
 
 from tests.simulators.verifier_site import Client, SiteDevice, VerifierSite
 from verifier.api.public_routes import READY_S
+from verifier.api.schemas import DeviceDocument
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,12 @@ def test_devices_are_paged(reader: Client, device: SiteDevice) -> None:
 
     assert seen == sorted(set(seen))
     assert device.device_id in seen
+
+
+def test_device_is_told_as_the_schema_says(reader: Client, device: SiteDevice) -> None:
+    told = reader.get(f"/results/v1/devices/{device.device_id}").json
+
+    assert set(told) == set(DeviceDocument.model_fields)
 
 
 def test_unknown_device_is_a_404(reader: Client) -> None:
