@@ -28,6 +28,7 @@ from verifier.cli import (
     explain,
     keys,
     manufacturer,
+    manufacturer_revocation,
     offline,
     owners,
     policy,
@@ -72,6 +73,8 @@ keys.keys.command("service")(service)
 app.add_typer(keys.token, name="token")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(manufacturer.manufacturer, name="manufacturer")
+manufacturer.manufacturer.command("revoke")(manufacturer_revocation.revoke)
+manufacturer.manufacturer.command("crl")(manufacturer_revocation.crl)
 app.command("init")(keys.init)
 app.command("serve")(serve.serve)
 app.command("results")(devices.results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -168,7 +169,9 @@ def issue(
     if replaced:
         text += "".join(
             f"\nREPLACED entry {one.number}: {one.serial} of {one.at:%Y-%m-%d}; its certificates "
-            "remain valid until the manufacturer revokes them"
+            "remain valid until they are revoked: verifier manufacturer revoke "
+            f"{shlex.quote(one.serial)} --replaced --reason superseded --directory "
+            f"{shlex.quote(str(directory))}"
             for one in outcome.replaced
         )
     document = {"serial": made.serial, "model": made.model, **paths, "number": made.number}
@@ -233,7 +236,10 @@ def manifest(
     elif as_csv:
         print(_as_csv(rows), end="")
     else:
-        columns = ("number", "made_at", "serial", "device", "model", "resident", "replaced_by")
+        columns = (
+            *("number", "made_at", "serial", "device", "model", "resident"),
+            *("replaced_by", "revoked"),
+        )
         output.say_table(columns, [[row[name] for name in columns] for row in rows])
 
 
@@ -325,8 +331,19 @@ def _manifest_row(made: MadeDevice, record: LineRecord) -> dict[str, object]:
         "replaces": " ".join(str(number) for number in made.replaces),
         "reason": made.reason,
         "replaced_by": "" if replaced_by is None else replaced_by,
+        "revoked": _revoked(made, record),
     }
     return row
+
+
+def _revoked(made: MadeDevice, record: LineRecord) -> str:
+    """Say which certificates are revoked, why and since when; empty if none is."""
+    told = []
+    for role, one in zip(("idevid", "iak"), made.certificates, strict=True):
+        back = record.revoked.get(one.serial_number)
+        if back is not None:
+            told.append(f"{role} {back.reason.word} {moment(back.at)}")
+    return "; ".join(told)
 
 
 def _sha256(certificate: x509.Certificate) -> str:

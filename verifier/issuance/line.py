@@ -10,6 +10,11 @@ Entries::
     failed      {request, serial}                            a wrong answer; the challenge is spent
     issued      {request, serial, device, model, idevid_key, iak_key, ek, ek_certificate, resident,
                  idevid, iak, replaces, reason}              certificates as base64 DER
+    revoked     {request, serial, certificates, reason}      serial numbers; a CRLReason's number
+    listed      {request, until, revoked}                    a revocation list; its number is the
+                                                             entry's
+
+``request`` of the last two is empty: versions without these kinds ask each entry for one.
 
 Digests are SHA-256 in hexadecimal; keys are SubjectPublicKeyInfo; ``iak`` of the first three is the
 TPM Name.
@@ -19,7 +24,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -29,11 +34,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.identity import DeviceId, KeyName
 from verifier.issuance.manufacture import AcceptedManufacture, ManufacturedIdentity
+from verifier.issuance.reasons import Reason
 
 CHALLENGED: Final = "challenged"
 PROVEN: Final = "proven"
 FAILED: Final = "failed"
 ISSUED: Final = "issued"
+REVOKED: Final = "revoked"
+LISTED: Final = "listed"
 
 LINE_ACTIVATION_TTL: Final = timedelta(days=1)
 """A challenge may travel to the device on a memory stick and back within a shift or two."""
@@ -77,6 +85,27 @@ class MadeDevice:
     replaces: tuple[int, ...] = ()
     reason: str = ""
 
+    @property
+    def certificates(self) -> tuple[x509.Certificate, x509.Certificate]:
+        """IDevID and IAK certificate, read."""
+        return (
+            x509.load_der_x509_certificate(self.idevid),
+            x509.load_der_x509_certificate(self.iak),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBack:
+    """That a certificate was revoked.
+
+    Attributes:
+        at: When it first was (aware).
+        reason: Why.
+    """
+
+    at: datetime
+    reason: Reason
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingChallenge:
@@ -100,6 +129,8 @@ class LineRecord:
 
     def __init__(self) -> None:
         self.made: dict[int, MadeDevice] = {}
+        self.revoked: dict[int, TakenBack] = {}
+        """By the certificate's serial number."""
         self._replaced: dict[int, int] = {}
         self._waiting: dict[bytes, WaitingChallenge] = {}
         self._proven: set[tuple[bytes, bytes]] = set()
@@ -114,6 +145,11 @@ class LineRecord:
         if kind == ISSUED:
             self._apply_issued(_made(number, at, entry))
             return
+        if kind == REVOKED:
+            self._apply_revoked(at, entry)
+            return
+        if kind not in (CHALLENGED, PROVEN, FAILED):
+            return
         request = bytes.fromhex(entry["request"])
         if kind == CHALLENGED:
             self._waiting[request] = WaitingChallenge(
@@ -122,7 +158,7 @@ class LineRecord:
                 proof=bytes.fromhex(entry["proof"]),
                 ends=datetime.fromisoformat(entry["ends"]),
             )
-        elif kind in (PROVEN, FAILED):
+        else:
             self._waiting.pop(request, None)
             if kind == PROVEN:
                 self._proven.add((bytes.fromhex(entry["ek"]), bytes.fromhex(entry["iak"])))
@@ -160,6 +196,31 @@ class LineRecord:
         )
         numbers = {number for trait in traits for number in self._by_trait.get(trait, ())}
         return tuple(self.made[one] for one in sorted(numbers) if one not in self._replaced)
+
+    def is_compromised(self, accepted: AcceptedManufacture) -> bool:
+        """Say whether a certificate of one of its two keys was revoked as ``keyCompromise``."""
+        keys = {_key(accepted.idevid.spki_der), _key(accepted.iak.spki_der)}
+        numbers = {number for key in keys for number in self._by_trait.get(key, ())}
+        for made in (self.made[number] for number in numbers):
+            for key, one in zip((made.idevid_key, made.iak_key), made.certificates, strict=True):
+                back = self.revoked.get(one.serial_number)
+                if key in keys and back is not None and back.reason is Reason.KEY_COMPROMISE:
+                    return True
+        return False
+
+    def is_revoked(self, made: MadeDevice) -> bool:
+        """Say whether one of a device's two certificates was revoked."""
+        return bool(self.revoked) and any(
+            one.serial_number in self.revoked for one in made.certificates
+        )
+
+    def _apply_revoked(self, at: datetime, entry: Mapping[str, Any]) -> None:
+        reason = Reason(entry["reason"])
+        for text in entry["certificates"]:
+            number = int(text, 16)
+            earlier = self.revoked.get(number)
+            since = at if earlier is None else earlier.at
+            self.revoked[number] = TakenBack(at=since, reason=reason)
 
     def _apply_issued(self, made: MadeDevice) -> None:
         self.made[made.number] = made
@@ -211,6 +272,21 @@ def issued_entry(
         "replaces": [one.number for one in replaces],
         "reason": reason,
     }
+
+
+def revoked_entry(serial: str, certificates: Iterable[int], reason: Reason) -> dict[str, object]:
+    """Return the entry of a device's certificates that are revoked, by serial number."""
+    return {
+        "request": "",
+        "serial": serial,
+        "certificates": [f"{number:x}" for number in certificates],
+        "reason": int(reason),
+    }
+
+
+def listed_entry(until: datetime, revoked: int) -> dict[str, object]:
+    """Return the entry of a revocation list that ends at a moment, with so many certificates."""
+    return {"request": "", "until": until.isoformat(), "revoked": revoked}
 
 
 def _made(number: int, at: datetime, entry: Mapping[str, Any]) -> MadeDevice:

@@ -157,11 +157,19 @@ class ManufacturingLine:
             VerificationError: As :func:`judge_manufacture`; ``activation-missing``;
                 ``credential-activation-failed`` and ``credential-activation-spent`` of an answer.
             InputError: If request or answer is malformed.
-            Conflict: ``already-manufactured``.
+            Conflict: ``already-manufactured``; ``key-compromised`` if a certificate of one of the
+                keys was revoked for that.
             Unavailable: If the journal cannot be written: then nothing was issued.
         """
         accepted, digest = self._judged(request)
+        self._require_sound(accepted)
         same = self.record.same(accepted)
+        if same is not None and not replace and self.record.is_revoked(same):
+            raise Conflict(
+                RefusalCode.ALREADY_MANUFACTURED,
+                f"{accepted.hardware_serial}: its certificates (entry {same.number}) are revoked, "
+                "and are not handed out again; if it is to have new ones, say --replace REASON",
+            )
         if same is not None and not replace:
             return LineOutcome(made=same, again=True)
         standing = self.record.clashes(accepted)
@@ -206,6 +214,15 @@ class ManufacturingLine:
             at=self._clock.now(),
         )
         return accepted, hashlib.sha256(request).digest()
+
+    def _require_sound(self, accepted: AcceptedManufacture) -> None:
+        """Refuse keys of which one was compromised, also in place of others."""
+        if self.record.is_compromised(accepted):
+            raise Conflict(
+                RefusalCode.KEY_COMPROMISED,
+                f"{accepted.hardware_serial}: a certificate of one of these keys was revoked as "
+                "keyCompromise; such a key is certified for nobody again: give the unit new keys",
+            )
 
     def _prove(self, accepted: AcceptedManufacture, digest: bytes, answer: bytes) -> None:
         """Check an answer: one try, whatever comes of it."""
