@@ -9,6 +9,7 @@ from tests.conformance.generate import (
     agents,
     attested_csrs,
     boots,
+    classes,
     clouds,
     endorsement_keys,
     enrolments,
@@ -44,7 +45,7 @@ _EVIDENCE: Final = (
     agents,
     http,
 )
-_CREDENTIALS: Final = (clouds, passports, token_proofs, revocations)
+_CREDENTIALS: Final = (clouds, passports, token_proofs, revocations, classes)
 _FILES: Final = {"cases.json": _EVIDENCE, "cases-credentials.json": _CREDENTIALS}
 
 

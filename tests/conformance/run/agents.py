@@ -90,6 +90,7 @@ def _request(sent: Mapping[str, Any]) -> AgentRequest:
         else None,
         owner_binding=sent.get("owner_binding", ""),
         capabilities=tuple(sent["capabilities"]),
+        agent_class=sent.get("class", ""),
     )
 
 

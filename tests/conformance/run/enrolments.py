@@ -10,6 +10,7 @@ from attestation.certificates import parse_certificate
 from attestation.evidence import Quote
 from attestation.wire.attested_csr import read_attested_csr
 from attestation.wire.enrolment_codec import (
+    EkStatement,
     EnrolmentRequest,
     decode_enrolment,
     encode_enrolment,
@@ -20,9 +21,15 @@ from tests.conformance.run.bench import anchors_of, moment, policy_of, reference
 from tests.conformance.run.outcome import Outcome
 from tests.conformance.run.passports import signers_of
 from verifier.issuance.enrol import EnrolmentTerms, judge_enrolment
-from verifier.issuance.enrolment_policy import DEFAULT_POLICY, EnrolmentPolicy, ProofKind
+from verifier.issuance.enrolment_policy import (
+    DEFAULT_POLICY,
+    DeviceMatch,
+    EnrolmentPolicy,
+    ProofKind,
+)
 from verifier.issuance.est import require_same_names, require_whole
 from verifier.issuance.initial_trust import parse_trust
+from verifier.issuance.trust_sources import TrustSources
 
 
 def run(given: Mapping[str, Any]) -> Outcome:
@@ -52,6 +59,9 @@ def _judged(given: Mapping[str, Any], request: EnrolmentRequest) -> Outcome:
             anchors=anchors,
             reference=reference_of(given["policy"]),
             policy=policy_of(given["policy"]),
+            sources=TrustSources(
+                listed_eks=frozenset(bytes.fromhex(one) for one in given.get("listed_eks", []))
+            ),
             enrolment=_enrolment_policy(given.get("class")),
             result_signers=signers_of([], given.get("result_keys", [])),
         ),
@@ -66,6 +76,7 @@ def _enrolment_policy(asked: Mapping[str, Any] | None) -> EnrolmentPolicy:
         return DEFAULT_POLICY
     one = replace(
         DEFAULT_POLICY.devices[0],
+        match=DeviceMatch(serial=asked.get("serial", "")),
         trust=parse_trust(asked["initial_trust"]),
         proofs=frozenset(ProofKind(word) for word in asked["proofs"]),
     )
@@ -86,6 +97,7 @@ def request_of(sent: Mapping[str, Any]) -> EnrolmentRequest:
         evidence=octets(sent["evidence"]),
         nonce=bytes.fromhex(sent.get("nonce", "")),
         result=sent.get("result", ""),
+        ek=EkStatement(public=octets(sent["ek_public"])) if "ek_public" in sent else None,
     )
 
 
