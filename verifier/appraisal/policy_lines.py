@@ -38,7 +38,7 @@ class KeyLines:
             line = self._lines.get(path)
             if line is not None:
                 return line
-            shorter = path[: path.rindex("[")] if path.endswith("]") else ""
+            shorter = path.rpartition("[")[0] if path.endswith("]") else ""
             path = shorter or path.rpartition(".")[0]
         return None
 

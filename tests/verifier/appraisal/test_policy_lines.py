@@ -101,3 +101,8 @@ def test_every_key_of_a_shipped_policy_has_its_line(name: str) -> None:
             assert path.rpartition(".")[2].partition("[")[0] in rows[line - 1] or "[" in path
 
     walk(tomllib.loads(text), "")
+
+
+@pytest.mark.parametrize("path", ["]", "a.]", "p..c\\].", "[", "a[1]]", "."])
+def test_key_of_odd_signs_is_looked_for_and_not_found(path: str) -> None:
+    assert KeyLines('["x"]\n').find(path) is None
