@@ -38,6 +38,8 @@ from tests.simulators.verifier_site import SiteDevice, VerifierSite
 
 JARS = [Path(f"/usr/share/java/{name}.jar") for name in ("bcpkix", "bcprov", "bcutil", "bctls")]
 PROGRAM = Path(__file__).with_name("BouncyCastleEst.java")
+NO_TRACES = "-XX:-UsePerfData"
+"""Java keeps a folder in /tmp otherwise."""
 
 pytestmark = [
     pytest.mark.system,
@@ -63,7 +65,7 @@ class BouncyCastle:
         """Do one operation; exit code 0 with an answer, 3 with a refusal."""
         return subprocess.run(
             [
-                *("java", "-Xshare:auto", "-XX:TieredStopAtLevel=1"),
+                *("java", NO_TRACES, "-Xshare:auto", "-XX:TieredStopAtLevel=1"),
                 *("-cp", ":".join(map(str, (self.classes, *JARS))), PROGRAM.stem),
                 *(f"localhost:{self.curl.site.port}", tls, str(self.curl.site.service_ca)),
                 *(self.curl.certificate or "-", *operation),
@@ -102,7 +104,16 @@ class BouncyCastle:
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("classes")
     done = subprocess.run(
-        ["javac", "-Xlint:all", "-cp", ":".join(map(str, JARS)), "-d", str(folder), str(PROGRAM)],
+        [
+            "javac",
+            f"-J{NO_TRACES}",
+            "-Xlint:all",
+            "-cp",
+            ":".join(map(str, JARS)),
+            "-d",
+            str(folder),
+            str(PROGRAM),
+        ],
         capture_output=True,
         text=True,
         timeout=90,
