@@ -8,7 +8,7 @@ import hmac
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from cryptography import x509
@@ -18,9 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
 
 from tests.conformance.generate.device import ALWAYS, MADE, NOW
-from tests.conformance.generate.model import Json, blob, case
+from tests.conformance.generate.model import Json, attack, blob, case
 from tests.conformance.generate.rsa_keys import rsa_key, spki
 from tests.simulators.soft_jose import b64, jws
+
+_refused = partial(attack, "cloud", kind="cloud-statement")
 
 REGION: Final = "eu-central-1"
 OTHER_REGION: Final = "eu-west-1"
@@ -418,28 +420,4 @@ def _accepted(name: str, title: str, made: Any, **more: Any) -> Json:
         given=made(statement, **more),
         verdict="accepted",
         why="The neighbour of every refused word of a cloud.",
-    )
-
-
-def _refused(
-    name: str,
-    anchors: str,
-    title: str,
-    code: str,
-    why: str,
-    given: Json,
-    *,
-    verdict: str = "refused",
-    kind: str = "cloud-statement",
-) -> Json:
-    return case(
-        f"cloud-{name}",
-        anchors,
-        title,
-        kind=kind,
-        given=given,
-        verdict=verdict,
-        code=code,
-        why=why,
-        importance="critical",
     )

@@ -89,3 +89,29 @@ def pcrs(banks: PcrBanks) -> Json:
         bank.label: {str(index): values[index].hex() for index in sorted(values)}
         for bank, values in banks.items()
     }
+
+
+def attack(
+    family: str,
+    name: str,
+    anchors: str,
+    title: str,
+    code: str,
+    why: str,
+    given: Json,
+    *,
+    kind: str,
+    verdict: str = "refused",
+) -> Json:
+    """A critical case of a family that is named by what it attacks."""
+    return case(
+        f"{family}-{name}",
+        anchors,
+        title,
+        kind=kind,
+        given=given,
+        verdict=verdict,
+        code=code,
+        why=why,
+        importance="critical",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -12,9 +13,10 @@ from attestation.tpm.public import parse_public
 from device_agent.ports import KeyRole
 from tests.conformance.generate.device import NOW, FixedMaker, FixedTpm, fixed_key, private_key
 from tests.conformance.generate.enrolments import SERIAL, Floor, certified
-from tests.conformance.generate.model import Json, blob, case
+from tests.conformance.generate.model import Json, attack, blob, case
 from tests.simulators.soft_jose import b64, jws
 
+_refused = partial(attack, "passport", kind="passport")
 DEVICE: Final = "box-0042"
 OTHER: Final = "box-0666"
 _OURS: Final = "ours"
@@ -102,30 +104,6 @@ def known(status: str, at: datetime = NOW - _MINUTE, serial: str = SERIAL) -> Js
 def cases() -> list[Json]:
     """Every case of this file."""
     return [*_signers(), *_times(), *_statuses(), *_subjects(), *_standing(), *_enrolments()]
-
-
-def _refused(
-    name: str,
-    anchors: str,
-    title: str,
-    code: str,
-    why: str,
-    given: Json,
-    *,
-    verdict: str = "refused",
-    kind: str = "passport",
-) -> Json:
-    return case(
-        f"passport-{name}",
-        anchors,
-        title,
-        kind=kind,
-        given=given,
-        verdict=verdict,
-        code=code,
-        why=why,
-        importance="critical",
-    )
 
 
 def _accepted(name: str, title: str, why: str, given: Json, kind: str = "passport") -> Json:
